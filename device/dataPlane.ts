@@ -1,0 +1,69 @@
+/**
+ * What a front (vhost-user, KVM) hands to the data plane: guest memory and virtqueues.
+ * Nothing below this interface knows which front it is (DESIGN §1).
+ */
+
+/** A piece of guest memory. */
+export interface MemoryRegion {
+  /** Where the guest sees it (guest physical address), bytes; less than 2^53. */
+  readonly guestAddress: number;
+  /** Bytes. */
+  readonly size: number;
+  /** The file that holds it; stays the front's: the data plane maps it and never closes it. */
+  readonly fd: number;
+  /** Where in the file it begins, bytes. */
+  readonly fileOffset: number;
+}
+
+/** A split virtqueue, ready to run. Addresses are guest physical, checked by the front to lie in guest memory and to be aligned (virtio 1.2 §2.7). */
+export interface VirtqueueSetup {
+  /** Entries: a power of two, 1 … 32768. */
+  readonly size: number;
+  readonly descTable: number;
+  readonly availRing: number;
+  readonly usedRing: number;
+  /** Index of the next available entry to process, 0 … 65535. */
+  readonly lastAvailIdx: number;
+  /** eventfd that the driver's notifications come through; -1: none, the queue is polled. */
+  readonly kickFd: number;
+  /** eventfd for used-buffer notifications; -1: none wanted. */
+  readonly callFd: number;
+}
+
+/**
+ * One virtio-net device's side of the data plane. Queue 2n is pair n's receive queue, 2n + 1 its transmit queue; queue
+ * 2 × pairs is the control queue. Every call resolves once all workers have obeyed: after `setMemory` no thread touches
+ * the memory that went, after `stopQueue` no thread touches the queue. Calls are made one at a time.
+ */
+export interface DeviceDataPlane {
+  /** Virtio feature bits that the driver accepted, for queues started from now on. */
+  setFeatures(features: bigint): Promise<void>;
+  /**
+   * Replaces guest memory. Regions don't overlap and each lies within its file. Queues that run go on with their rings in the new memory; a queue whose
+   * rings don't lie in it is stopped and reported broken.
+   * @throws {Error} with `code` when a region can't be mapped; memory is then empty.
+   */
+  setMemory(regions: readonly MemoryRegion[]): Promise<void>;
+  startQueue(index: number, setup: VirtqueueSetup): Promise<void>;
+  /** Stops a queue, chains in flight given back first. Returns the next available index; what was set up as `lastAvailIdx` if it never ran. */
+  stopQueue(index: number): Promise<number>;
+  /** Enables or disables a started queue: a disabled receive queue is not filled, a disabled transmit queue is drained and its packets dropped. */
+  setQueueEnabled(index: number, enabled: boolean): Promise<void>;
+  /** Replaces the call eventfd of a started queue. The data plane is done with the old one when this resolves. */
+  setCallFd(index: number, callFd: number): Promise<void>;
+  /** Drops all flows, stops all queues, unmaps all memory: the state before the first call. */
+  reset(): Promise<void>;
+  /** Number of queue pairs. */
+  readonly pairs: number;
+  /** Called when a queue was stopped because the driver broke the rules; `reason` names the rule. */
+  onQueueBroken: (index: number, reason: string) => void;
+}
+
+/** The network configuration that a device shows its driver (virtio 1.2 §5.1.4) and DHCP hands out. */
+export interface DeviceConfig {
+  /** 6 bytes. */
+  readonly mac: Uint8Array;
+  /** Bytes, 68 … 65535. */
+  readonly mtu: number;
+  readonly pairs: number;
+}

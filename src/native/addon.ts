@@ -1,0 +1,173 @@
+/**
+ * The typed face of the addon: a thin door to the kernel.
+ *
+ * Memory is named by (region, offset, length), never by pointer; the addon checks each triple against the region, so
+ * that no mistake in TypeScript and no value from a guest reaches outside mapped memory. Every thread that loads the
+ * addon has its own table of regions: a region mapped in one thread can't be touched, or unmapped, by another.
+ *
+ * Two kinds of functions:
+ * - set-up functions throw an `Error` with `code` (`"ENOENT"`), `errno` and `syscall` when the kernel refuses;
+ * - hot-path functions (marked "hot") throw nothing, allocate nothing and return `-errno` when the kernel refuses.
+ */
+import { createRequire } from 'node:module';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** A mapping made by this thread. */
+export interface MappedRegion {
+  /** Small non-negative integer, unique among the live regions of this thread. */
+  readonly region: number;
+  /** The mapped bytes; detached (length 0) by `unmapRegion`. At most 4 GiB. */
+  readonly buffer: ArrayBuffer;
+}
+
+/** What a file descriptor is: from fstat(2) and the link in /proc/self/fd. */
+export interface FdInfo {
+  readonly kind: 'file' | 'eventfd' | 'socket' | 'pipe' | 'other';
+  /** Size of the file in bytes; 0 for what has none. */
+  readonly size: number;
+  /** Preferred block size in bytes; for hugetlbfs the size of a huge page: mappings must be aligned to it. */
+  readonly blockSize: number;
+  /** Inode number, as text. */
+  readonly inode: string;
+}
+
+/** One message from a UNIX stream socket. */
+export interface ReceivedMessage {
+  /** Bytes written to the buffer; 0 at end of file. */
+  readonly length: number;
+  /** Descriptors that came with the bytes (SCM_RIGHTS), close-on-exec; the caller owns them. */
+  readonly fds: number[];
+  /** The ancillary data was cut (MSG_CTRUNC): descriptors were lost. */
+  readonly truncated: boolean;
+}
+
+/** Watches one descriptor from the main thread's event loop (uv_poll_t). */
+export interface FdWatcher {
+  close(): void;
+}
+
+export interface Addon {
+  // -- memory ----------------------------------------------------------------------------------------------------
+
+  /** memfd_create(2) plus ftruncate(2): `size` bytes of zeroes. Returns the descriptor. */
+  createMemory(name: string, size: number): number;
+  /**
+   * mmap(2) of `size` bytes (1 … 2^32) of `fd` from `fileOffset`, shared, readable and writable. The offset need not be
+   * aligned: the addon maps from the block boundary below it. If the file shrinks later, a touch of what is gone finds
+   * zeroes instead of SIGBUS, and `regionFaulted` says so.
+   */
+  mapRegion(fd: number, fileOffset: number, size: number): MappedRegion;
+  /** Anonymous private memory, as a region: scratch that system calls may read and write. */
+  createRegion(size: number): MappedRegion;
+  /** Detaches the buffer, then munmap(2). Throws ERANGE for a region that isn't there. */
+  unmapRegion(region: number): void;
+  /** Whether the file behind the region shrank under it. */
+  regionFaulted(region: number): boolean;
+
+  // -- scratch -----------------------------------------------------------------------------------------------------
+
+  /**
+   * Names this thread's scratch, read and written by the hot functions below.
+   * - `iovecs`: [region, offset, length] triples;
+   * - `events`: [token, generation, epoll event bits] triples, written by `epollWait`;
+   * - `clock`: [CLOCK_MONOTONIC in milliseconds, in microseconds], both modulo 2^32 as signed integers (differences by `(a - b) | 0`), written by `epollWait` and
+   *   `readClock`.
+   */
+  bindScratch(iovecs: Uint32Array, events: Int32Array, clock: Int32Array): void;
+  /** hot: clock_gettime(2) into `clock`. */
+  readClock(): void;
+
+  // -- TCP sockets ---------------------------------------------------------------------------------------------------
+
+  /** hot: a non-blocking, close-on-exec IPv4 stream socket with TCP_NODELAY and SO_OOBINLINE. Returns fd or -errno. */
+  tcpSocket(): number;
+  /** hot: connect(2). `address` is an IPv4 address as a host-order 32-bit integer (signed or not). Returns 0 or -errno. */
+  connect4(fd: number, address: number, port: number): number;
+  /** hot: sendmsg(2) of `count` iovecs from index `first` of the scratch, with MSG_DONTWAIT | MSG_NOSIGNAL | `flags`. Bytes or -errno; -EFAULT for a triple outside its region. */
+  sendmsg(fd: number, first: number, count: number, flags: number): number;
+  /** hot: recvmsg(2) likewise, with MSG_DONTWAIT | `flags`. */
+  recvmsg(fd: number, first: number, count: number, flags: number): number;
+  /** hot: recv(2) with MSG_TRUNC and no buffer: drops up to `length` bytes of the receive queue. Bytes or -errno. */
+  discard(fd: number, length: number): number;
+  /** hot: shutdown(2); 0 SHUT_RD, 1 SHUT_WR, 2 SHUT_RDWR. */
+  shutdown(fd: number, how: number): number;
+  /** hot: close(2). */
+  close(fd: number): number;
+  /** hot: SO_LINGER with zero time, then close(2): the peer gets a RST. */
+  closeReset(fd: number): number;
+  /** hot: getsockopt(SO_ERROR): 0 or the positive errno; -errno if the call failed. */
+  socketError(fd: number): number;
+  /** hot: setsockopt(SO_PEEK_OFF). */
+  setPeekOffset(fd: number, offset: number): number;
+  /** hot: bytes that the socket's send buffer still takes: SO_MEMINFO's sndbuf less wmem_queued, at least 0; or -errno. */
+  sendSpace(fd: number): number;
+  /** Whether this kernel honours SO_PEEK_OFF on TCP sockets (Linux 6.9). */
+  probePeekOffset(): boolean;
+
+  // -- events --------------------------------------------------------------------------------------------------------
+
+  /** epoll_create1(2), close-on-exec. */
+  epollCreate(): number;
+  /** hot: EPOLL_CTL_ADD with `events` bits (EPOLLET = 0x80000000 | …, signed or not); the event carries both integers. */
+  epollAdd(epoll: number, fd: number, events: number, token: number, generation: number): number;
+  /** hot: EPOLL_CTL_MOD likewise. */
+  epollModify(epoll: number, fd: number, events: number, token: number, generation: number): number;
+  /** hot: EPOLL_CTL_DEL. */
+  epollDelete(epoll: number, fd: number): number;
+  /** hot: epoll_wait(2), timeout in ms (-1: no end). Fills `events` and `clock`; returns their number or -errno (EINTR gives 0). */
+  epollWait(epoll: number, timeout: number): number;
+  /** A non-blocking, close-on-exec eventfd. */
+  eventfdCreate(): number;
+  /** hot: adds 1. Returns 0 or -errno. */
+  eventfdSignal(fd: number): number;
+  /** hot: reads and so clears it. Returns 0 or -errno (-EAGAIN if it was clear). */
+  eventfdDrain(fd: number): number;
+
+  // -- checksums -----------------------------------------------------------------------------------------------------
+
+  /** hot: the ones' complement sum (RFC 1071, folded to 16 bits, not inverted, network order) of iovecs on top of `seed`; -EFAULT. */
+  checksum(first: number, count: number, seed: number): number;
+
+  // -- threads -------------------------------------------------------------------------------------------------------
+
+  /** CPUs that this thread may run on (sched_getaffinity(2)). */
+  getAffinity(): number[];
+  /** sched_setaffinity(2) of the calling thread. */
+  setAffinity(cpus: readonly number[]): void;
+
+  // -- descriptors and UNIX sockets, for the main thread ----------------------------------------------------------------
+
+  fdInfo(fd: number): FdInfo;
+  /** dup(2) with F_DUPFD_CLOEXEC. */
+  duplicate(fd: number): number;
+  /** Sets O_NONBLOCK. */
+  setNonBlocking(fd: number): void;
+  /** A listening, non-blocking UNIX stream socket. Throws EADDRINUSE as the kernel does: removing a stale socket is the caller's business. */
+  unixListen(path: string): number;
+  /** Connects a non-blocking UNIX stream socket. */
+  unixConnect(path: string): number;
+  /** accept4(2), non-blocking. Returns the descriptor, or -errno (-EAGAIN when nobody waits). */
+  unixAccept(fd: number): number;
+  /** recvmsg(2) into `buffer` from `offset`, at most `length` bytes, with room for 64 descriptors. `undefined` for EAGAIN. */
+  unixReceive(fd: number, buffer: Uint8Array, offset: number, length: number): ReceivedMessage | undefined;
+  /** sendmsg(2) of `buffer` from `offset` with descriptors attached to its first byte. Returns bytes taken, 0 for EAGAIN. */
+  unixSend(fd: number, buffer: Uint8Array, offset: number, fds: readonly number[]): number;
+  /** A socketpair(2) of UNIX stream sockets, non-blocking. */
+  socketPair(): [number, number];
+  /** Calls `callback` from this thread's event loop whenever `fd` is readable (and/or writable), until closed. Keeps the loop alive. */
+  watch(fd: number, events: { readable?: boolean; writable?: boolean }, callback: () => void): FdWatcher;
+}
+
+/** The checkout's or package's root: the folder that holds package.json. */
+export function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
+  return folder;
+}
+
+const require = createRequire(import.meta.url);
+
+/** Loads the addon into this thread. Throws if it has not been built. */
+export const addon: Addon = require(join(packageRoot(), 'build/Release/slipway.node')) as Addon;
