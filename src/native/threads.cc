@@ -1,0 +1,46 @@
+/** On which CPUs the calling thread runs. */
+#include <sched.h>
+
+#include <climits>
+
+#include "arguments.h"
+#include "exports.h"
+
+namespace slipway {
+namespace {
+
+/** Linux builds with at most 8,192 CPUs on x86-64 (CONFIG_NR_CPUS); sched_getaffinity(2) refuses smaller sets than the kernel's. */
+constexpr int kMaxCpus = 8192;
+constexpr size_t kSetBytes = CPU_ALLOC_SIZE(kMaxCpus);
+
+union CpuSet {
+  cpu_set_t head;
+  unsigned long words[kSetBytes / sizeof(unsigned long)];
+};
+
+Napi::Value getAffinity(const Napi::CallbackInfo &info) {
+  CpuSet set = {};
+  checked(info.Env(), "sched_getaffinity", sched_getaffinity(0, kSetBytes, &set.head));
+  Napi::Array cpus = Napi::Array::New(info.Env());
+  for (size_t cpu = 0; cpu < kMaxCpus; cpu++) {
+    if (CPU_ISSET_S(cpu, kSetBytes, &set.head)) cpus.Set(cpus.Length(), Napi::Number::New(info.Env(), static_cast<double>(cpu)));
+  }
+  return cpus;
+}
+
+void setAffinity(const Napi::CallbackInfo &info) {
+  CpuSet set = {};
+  for (int cpu : integersArgument(info, 0, "sched_setaffinity", kMaxCpus - 1, kMaxCpus)) {
+    CPU_SET_S(static_cast<size_t>(cpu), kSetBytes, &set.head);
+  }
+  checked(info.Env(), "sched_setaffinity", sched_setaffinity(0, kSetBytes, &set.head));
+}
+
+}  // namespace
+
+void exportThreads(Exports &exports) {
+  exports.setUp<getAffinity>("getAffinity");
+  exports.setUp<setAffinity>("setAffinity");
+}
+
+}  // namespace slipway
