@@ -8,6 +8,7 @@
 
 #include "arguments.h"
 #include "exports.h"
+#include "owned_fd.h"
 
 namespace slipway {
 namespace {
@@ -55,13 +56,9 @@ Napi::Value addRegion(const Napi::CallbackInfo &info, std::shared_ptr<Mapping> m
 Napi::Value createMemory(const Napi::CallbackInfo &info) {
   std::string name = textArgument(info, 0, "memfd_create");
   uint64_t size = unsignedArgument(info, 1, "ftruncate", kMaxOffset);
-  int fd = checked(info.Env(), "memfd_create", memfd_create(name.c_str(), MFD_CLOEXEC));
-  if (ftruncate(fd, static_cast<off_t>(size)) != 0) {
-    Napi::Error error = systemError(info.Env(), "ftruncate", errno);
-    close(fd);
-    throw error;
-  }
-  return Napi::Number::New(info.Env(), fd);
+  OwnedFd fd(checked(info.Env(), "memfd_create", memfd_create(name.c_str(), MFD_CLOEXEC)));
+  checked(info.Env(), "ftruncate", ftruncate(fd.get(), static_cast<off_t>(size)));
+  return Napi::Number::New(info.Env(), fd.release());
 }
 
 /** What mappings of the file must be aligned to: the size of its pages. */

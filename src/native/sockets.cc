@@ -7,7 +7,9 @@
 
 #include <algorithm>
 
+#include "errors.h"
 #include "exports.h"
+#include "owned_fd.h"
 #include "scratch.h"
 
 namespace slipway {
@@ -22,15 +24,11 @@ int setFlag(int fd, int level, int option) {
 }
 
 int32_t tcpSocket(ThreadState &) {
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return -errno;
+  OwnedFd fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (fd.get() < 0) return -errno;
   // No delay: the guest's TCP has already decided what goes together. In line: urgent bytes count in the stream that is mirrored.
-  if (setFlag(fd, IPPROTO_TCP, TCP_NODELAY) != 0 || setFlag(fd, SOL_SOCKET, SO_OOBINLINE) != 0) {
-    int error = errno;
-    close(fd);
-    return -error;
-  }
-  return fd;
+  if (setFlag(fd.get(), IPPROTO_TCP, TCP_NODELAY) != 0 || setFlag(fd.get(), SOL_SOCKET, SO_OOBINLINE) != 0) return -errno;
+  return fd.release();
 }
 
 int32_t connect4(ThreadState &, int32_t fd, uint32_t address, uint32_t port) {
@@ -101,11 +99,10 @@ int32_t sendSpace(ThreadState &, int32_t fd) {
 
 /** Kernels before 6.9 refuse the option on TCP sockets with EOPNOTSUPP. */
 Napi::Value probePeekOffset(const Napi::CallbackInfo &info) {
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  OwnedFd fd(checked(info.Env(), "socket", socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)));
   int offset = 0;
-  bool honoured = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset) == 0;
-  if (fd >= 0) close(fd);
-  return Napi::Boolean::New(info.Env(), honoured);
+  int status = setsockopt(fd.get(), SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset);
+  return Napi::Boolean::New(info.Env(), status == 0);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "arguments.h"
 #include "exports.h"
+#include "owned_fd.h"
 
 namespace slipway {
 namespace {
@@ -88,27 +89,21 @@ sockaddr_un addressArgument(const Napi::CallbackInfo &info, const char *syscall)
   return address;
 }
 
-Napi::Value closeAndThrow(Napi::Env env, const char *syscall, int fd) {
-  Napi::Error error = systemError(env, syscall, errno);
-  close(fd);
-  throw error;
-}
-
 Napi::Value unixListen(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   sockaddr_un address = addressArgument(info, "bind");
-  int fd = checked(env, "socket", socket(AF_UNIX, kStreamType, 0));
-  if (bind(fd, reinterpret_cast<sockaddr *>(&address), sizeof address) != 0) return closeAndThrow(env, "bind", fd);
-  if (listen(fd, kBacklog) != 0) return closeAndThrow(env, "listen", fd);
-  return Napi::Number::New(env, fd);
+  OwnedFd fd(checked(env, "socket", socket(AF_UNIX, kStreamType, 0)));
+  checked(env, "bind", bind(fd.get(), reinterpret_cast<sockaddr *>(&address), sizeof address));
+  checked(env, "listen", listen(fd.get(), kBacklog));
+  return Napi::Number::New(env, fd.release());
 }
 
 Napi::Value unixConnect(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   sockaddr_un address = addressArgument(info, "connect");
-  int fd = checked(env, "socket", socket(AF_UNIX, kStreamType, 0));
-  if (connect(fd, reinterpret_cast<sockaddr *>(&address), sizeof address) != 0) return closeAndThrow(env, "connect", fd);
-  return Napi::Number::New(env, fd);
+  OwnedFd fd(checked(env, "socket", socket(AF_UNIX, kStreamType, 0)));
+  checked(env, "connect", connect(fd.get(), reinterpret_cast<sockaddr *>(&address), sizeof address));
+  return Napi::Number::New(env, fd.release());
 }
 
 Napi::Value unixAccept(const Napi::CallbackInfo &info) {
