@@ -1,0 +1,121 @@
+/** One run of the CRR benchmark, from the self-test of its server to the report. */
+import { describeMachine, findProgram } from '../report/machine.js';
+import { compileTool } from '../native/tools.js';
+import { hostDirect, passtStream, qemuUser, slipway, vhostUserPeer } from './backEnds.js';
+import type { GuestSettings } from './backEnds.js';
+import type { Peer } from './arguments.js';
+import { GuestServer } from './guestServer.js';
+import { summarizeCell } from './result.js';
+import type { CrrReport, CrrSettings } from './result.js';
+import { measureRounds } from './rounds.js';
+import type { BackEnd, Progress } from './rounds.js';
+
+export interface CrrOptions extends CrrSettings {
+  /** Poll workers of our own network. */
+  readonly workers: number;
+  /** Bytes, of our own network. */
+  readonly mtu: number;
+  /** Whether QEMU's user network and passt are measured, where they are installed. */
+  readonly installedPeers: boolean;
+  readonly peers: readonly Peer[];
+}
+
+/** What the server may add to a CRR at most, µs at p50: above that it would be what is measured. */
+const SERVER_LIMIT_US = 50;
+const SELF_TEST_COUNT = 1_000;
+const SELF_TEST_WARMUP = 100;
+
+/** The benchmark's own server is too slow for what it is to measure. */
+export class SlowServerError extends Error {
+  override readonly name = 'SlowServerError';
+}
+
+/** A back end that can take part, not yet started. */
+interface Candidate {
+  readonly name: string;
+  open(): Promise<BackEnd>;
+}
+
+/**
+ * Boots one guest per back end, measures them in interleaved rounds, and closes everything again. A back end that can't
+ * be started is reported as a failure beside the others' results.
+ * @throws {CompileError} without a C compiler
+ * @throws {SlowServerError} if the self-test fails
+ */
+export async function benchCrr(options: CrrOptions, progress: Progress): Promise<CrrReport> {
+  const client = compileTool('guest/crr.c');
+  progress('testing the server on the host');
+  await testServer(client);
+  await using server = await GuestServer.start();
+  const passt = findProgram('passt');
+  const candidates = listBackEnds({ client, cpus: options.cpus, port: server.crrPort }, options, passt);
+  const { backEnds, failures } = await openAll(candidates, progress);
+  try {
+    const measured = await measureRounds(backEnds, options, progress);
+    return {
+      benchmark: 'crr',
+      schemaVersion: 1,
+      date: new Date().toISOString(),
+      machine: describeMachine(),
+      settings: {
+        cpus: options.cpus,
+        flows: options.flows,
+        count: options.count,
+        warmup: options.warmup,
+        rounds: options.rounds,
+        maxRounds: options.maxRounds,
+      },
+      backEnds: Object.fromEntries(backEnds.map((backEnd) => [backEnd.name, backEnd.description])),
+      notInstalled: options.installedPeers && passt === undefined ? ['passt'] : [],
+      failures: [...failures, ...measured.failures],
+      server: await server.stop(),
+      summaries: measured.cells.map(summarizeCell),
+      cells: measured.cells,
+    };
+  } finally {
+    await Promise.all(backEnds.map((backEnd) => backEnd.close()));
+  }
+}
+
+/** By one flow on the host itself: nothing else is in the server's way there. */
+async function testServer(client: string): Promise<void> {
+  await using server = await GuestServer.start();
+  await hostDirect({ client, cpus: 1, port: server.crrPort }).run(1, SELF_TEST_COUNT, SELF_TEST_WARMUP);
+  const { p50 } = (await server.stop()).serviceUs;
+  if (p50 >= SERVER_LIMIT_US)
+    throw new SlowServerError(
+      `the benchmark's own server adds ${p50} µs to a CRR (limit ${SERVER_LIMIT_US} µs); the machine is too busy to measure on`,
+    );
+}
+
+/** QEMU, and so its user network, is there for all; passt only where it is installed. */
+function listBackEnds(settings: GuestSettings, options: CrrOptions, passt: string | undefined): readonly Candidate[] {
+  return [
+    { name: 'host-direct', open: async () => hostDirect(settings) },
+    { name: 'slipway', open: () => slipway(settings, options.workers, options.mtu) },
+    ...(options.installedPeers ? [{ name: 'qemu-user', open: () => qemuUser(settings) }] : []),
+    ...(options.installedPeers && passt !== undefined
+      ? [{ name: 'passt', open: () => passtStream(settings, passt) }]
+      : []),
+    ...options.peers.map((peer) => ({ name: peer.name, open: () => vhostUserPeer(settings, peer) })),
+  ];
+}
+
+async function openAll(
+  candidates: readonly Candidate[],
+  progress: Progress,
+): Promise<{ backEnds: BackEnd[]; failures: CrrReport['failures'][number][] }> {
+  const backEnds: BackEnd[] = [];
+  const failures: CrrReport['failures'][number][] = [];
+  for (const candidate of candidates) {
+    progress(`starting ${candidate.name}`);
+    try {
+      backEnds.push(await candidate.open());
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      failures.push({ backEnd: candidate.name, message });
+      progress(`${candidate.name} failed: ${message}`);
+    }
+  }
+  return { backEnds, failures };
+}

@@ -1,0 +1,80 @@
+/** The CRR benchmark's results as a table for people. */
+import { machineLine } from '../report/machine.js';
+import { formatNumber, summaryCell } from '../report/table.js';
+import type { Cell, Column, ResultTable } from '../report/table.js';
+import { UNSETTLED_COV } from './result.js';
+import type { CellSummary, CrrReport } from './result.js';
+
+const COLUMNS: readonly Column[] = [
+  { name: 'M', align: 'right' },
+  { name: 'back end', align: 'left' },
+  { name: 'p50 µs', align: 'right' },
+  { name: 'p99 µs', align: 'right' },
+  { name: 'p99.9 µs', align: 'right' },
+  { name: 'CRR/s', align: 'right' },
+  { name: 'CoV p50', align: 'right' },
+  { name: 'errors', align: 'right' },
+  { name: 'packets per queue pair', align: 'right' },
+];
+
+/** By number of flows, then by back end, so that what is to be compared stands together. */
+export function crrTable(report: CrrReport): ResultTable {
+  const { cpus, count, rounds } = report.settings;
+  const rows = report.settings.flows.flatMap((flows) =>
+    report.summaries.filter((summary) => summary.flows === flows).map(row),
+  );
+  return {
+    title: `Concurrent connect/request/response/close: ${cpus} vCPUs, M flows, N = ${formatNumber(count)} CRRs per run, ${rounds} rounds`,
+    columns: COLUMNS,
+    rows,
+    notes: notes(report),
+  };
+}
+
+function row(summary: CellSummary): readonly Cell[] {
+  const { cov } = summary.p50;
+  return [
+    { value: String(summary.flows) },
+    { value: summary.backEnd },
+    summaryCell(summary.p50),
+    summaryCell(summary.p99),
+    summaryCell(summary.p999),
+    summaryCell(summary.rate),
+    { value: `${formatNumber(cov * 100)} %${cov > UNSETTLED_COV ? '~' : ''}` },
+    { value: errorsText(summary) },
+    { value: summary.queuePackets.map((packets) => formatNumber(packets)).join(' + ') || '–' },
+  ];
+}
+
+function errorsText(summary: CellSummary): string {
+  const names = Object.entries(summary.errors).map(([name, times]) => `${name} ${times}`);
+  return names.length === 0 ? '0' : `${summary.failed} (${names.join(', ')})`;
+}
+
+function notes(report: CrrReport): readonly string[] {
+  const { summaries, server } = report;
+  const outlier = summaries.some((each) =>
+    [each.p50, each.p99, each.p999, each.rate].some((figure) => figure.outliers.length > 0),
+  );
+  const unsettled = summaries.some((each) => each.p50.cov > UNSETTLED_COV);
+  const retransmits = summaries.filter((each) => each.retransmits > 0);
+  return [
+    'Medians over the rounds, with lowest–highest; quantiles are nearest rank; errors and packets (received + sent) are sums over the rounds.',
+    ...(outlier
+      ? ['* an outlier among the rounds: over 3.5 scaled median absolute deviations, and over 10 %, from the median.']
+      : []),
+    ...(unsettled
+      ? [`~ not settled: the medians of the rounds vary by more than ${UNSETTLED_COV * 100} % (CoV); run more rounds.`]
+      : []),
+    ...(retransmits.length > 0
+      ? [
+          `Retransmitted segments: ${retransmits.map((each) => `${each.backEnd} M = ${each.flows}: ${each.retransmits}`).join('; ')}.`,
+        ]
+      : []),
+    `The server adds ${server.serviceUs.p50} µs to a CRR (p50; p99 ${server.serviceUs.p99} µs) and answered ${formatNumber(server.answered)}.`,
+    ...Object.entries(report.backEnds).map(([name, description]) => `${name}: ${description}.`),
+    ...report.notInstalled.map((name) => `${name}: not installed.`),
+    ...report.failures.map((failure) => `${failure.backEnd} FAILED: ${failure.message}`),
+    `${machineLine(report.machine)}; ${report.date}.`,
+  ];
+}

@@ -1,0 +1,146 @@
+/** What the CRR benchmark measures, and the JSON document it writes: the schema is its documentation. */
+import { z } from 'zod';
+import { summarize } from '../report/statistics.js';
+import type { Summary } from '../report/statistics.js';
+import type { Machine } from '../report/machine.js';
+import type { ServerSummary } from './guestServer.js';
+
+const quantiles = z
+  .object({ min: z.number(), p50: z.number(), p90: z.number(), p99: z.number(), p999: z.number(), max: z.number() })
+  .describe('nearest-rank quantiles over all completed CRRs of the run, µs; 0 if none completed');
+
+/** The line that the client prints (bench/guest/crr.c). */
+export const crrRunSchema = z.object({
+  tool: z.literal('crr'),
+  target: z.string().describe('address and port of the server as the client names them'),
+  source: z.string().describe("the client's address on that route"),
+  interface: z.string().describe("the client's network interface on that route: proof of the way the packets went"),
+  flows: z.number().describe('concurrent flows, M'),
+  cpus: z.number().describe('CPUs that the client may use; flow i is pinned to CPU i mod cpus'),
+  count: z.number().describe('CRRs wanted, N, over all flows'),
+  completed: z.number().describe('CRRs completed; the quantiles and the rate are over these'),
+  seconds: z.number().positive().describe('from the start of all flows to the end of the last'),
+  rate: z.number().describe('completed CRRs per second'),
+  quantile: z.literal('nearest-rank'),
+  latencyUs: quantiles,
+  connectUs: quantiles,
+  responseUs: quantiles,
+  completedPerFlow: z.array(z.number()),
+  errors: z
+    .record(z.string(), z.number())
+    .describe('failed CRRs by errno; END_WITHOUT_ANSWER: closed by the server too early'),
+  failed: z.number().describe('sum of errors'),
+  retransmits: z.number().describe("TCP segments retransmitted by the client's kernel during the run"),
+  queues: z
+    .array(z.object({ rx: z.number(), tx: z.number() }))
+    .describe("packets per queue pair during the run, by the guest driver's own counters; empty where there are none"),
+});
+
+export type CrrRun = z.infer<typeof crrRunSchema>;
+
+/** The client's output could not be understood, or it failed. */
+export class ClientError extends Error {
+  override readonly name = 'ClientError';
+}
+
+/** Reads the client's report. @throws {ClientError} if it failed or printed anything else */
+export function parseCrrRun(exitCode: number, stdout: string, stderr: string): CrrRun {
+  const said = stderr.trim() === '' ? 'it said nothing' : `it said: ${stderr.trim()}`;
+  if (exitCode !== 0) throw new ClientError(`the client crr ended with exit code ${exitCode}; ${said}`);
+  let report: unknown;
+  try {
+    report = JSON.parse(stdout);
+  } catch {
+    throw new ClientError(`the client crr printed no report but "${stdout.trim().slice(0, 120)}"; ${said}`);
+  }
+  const parsed = crrRunSchema.safeParse(report);
+  if (!parsed.success) throw new ClientError(`the client crr printed an odd report: ${z.prettifyError(parsed.error)}`);
+  return parsed.data;
+}
+
+/** All rounds of one back end with one number of flows. */
+export interface CrrCell {
+  readonly backEnd: string;
+  readonly flows: number;
+  /** In the order they were run. */
+  readonly rounds: readonly CrrRun[];
+}
+
+/** A cell's figures over its rounds: medians of the rounds' quantiles, never a quantile over all rounds. */
+export interface CellSummary {
+  readonly backEnd: string;
+  readonly flows: number;
+  readonly p50: Summary;
+  readonly p99: Summary;
+  readonly p999: Summary;
+  readonly rate: Summary;
+  /** Sums over all rounds. */
+  readonly completed: number;
+  readonly failed: number;
+  readonly errors: Readonly<Record<string, number>>;
+  readonly retransmits: number;
+  /** Packets in both directions per queue pair, over all rounds. */
+  readonly queuePackets: readonly number[];
+}
+
+/** What `--json` writes. Times are µs, rates CRRs per second. */
+export interface CrrReport {
+  readonly benchmark: 'crr';
+  readonly schemaVersion: 1;
+  /** ISO 8601. */
+  readonly date: string;
+  readonly machine: Machine;
+  readonly settings: CrrSettings;
+  /** By back end: how it was set up, in words. */
+  readonly backEnds: Readonly<Record<string, string>>;
+  /** Peers that could not take part because they are not installed. */
+  readonly notInstalled: readonly string[];
+  /** Back ends that failed: they have the rounds up to then, and the benchmark's exit code is 1. */
+  readonly failures: readonly { readonly backEnd: string; readonly message: string }[];
+  readonly server: ServerSummary;
+  readonly summaries: readonly CellSummary[];
+  readonly cells: readonly CrrCell[];
+}
+
+export interface CrrSettings {
+  /** vCPUs of each guest. */
+  readonly cpus: number;
+  readonly flows: readonly number[];
+  /** CRRs of each run, N. */
+  readonly count: number;
+  /** CRRs before each run that are not recorded. */
+  readonly warmup: number;
+  readonly rounds: number;
+  /** Rounds are added up to this many while a median is not settled (see `UNSETTLED_COV`). */
+  readonly maxRounds: number;
+}
+
+/** A median latency whose coefficient of variation over the rounds is above this is called not settled. */
+export const UNSETTLED_COV = 0.15;
+
+export function isSettled(cell: CrrCell): boolean {
+  return summarize(cell.rounds.map((run) => run.latencyUs.p50)).cov <= UNSETTLED_COV;
+}
+
+/** @throws {RangeError} for a cell without rounds */
+export function summarizeCell(cell: CrrCell): CellSummary {
+  const over = (figure: (run: CrrRun) => number): Summary => summarize(cell.rounds.map(figure));
+  const sum = (figure: (run: CrrRun) => number): number => cell.rounds.reduce((total, run) => total + figure(run), 0);
+  const pairs = Math.max(...cell.rounds.map((run) => run.queues.length));
+  const errorNames = [...new Set(cell.rounds.flatMap((run) => Object.keys(run.errors)))];
+  return {
+    backEnd: cell.backEnd,
+    flows: cell.flows,
+    p50: over((run) => run.latencyUs.p50),
+    p99: over((run) => run.latencyUs.p99),
+    p999: over((run) => run.latencyUs.p999),
+    rate: over((run) => run.rate),
+    completed: sum((run) => run.completed),
+    failed: sum((run) => run.failed),
+    errors: Object.fromEntries(errorNames.map((name) => [name, sum((run) => run.errors[name] ?? 0)])),
+    retransmits: sum((run) => run.retransmits),
+    queuePackets: Array.from({ length: pairs }, (_, pair) =>
+      sum((run) => (run.queues[pair]?.rx ?? 0) + (run.queues[pair]?.tx ?? 0)),
+    ),
+  };
+}
