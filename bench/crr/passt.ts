@@ -35,7 +35,8 @@ export class Passt implements AsyncDisposable {
     // Started as root, passt becomes nobody before it makes its socket.
     await chmod(folder, 0o777);
     const socket = join(folder, 'passt.socket');
-    const options = ['--foreground', '--socket', socket, '--ipv4-only'];
+    // With --one-off it ends with QEMU, should this process die before it can end it.
+    const options = ['--foreground', '--socket', socket, '--ipv4-only', '--one-off'];
     const addresses = [
       '--address',
       '10.0.2.15',
