@@ -1,0 +1,223 @@
+/**
+ * The back end's end of the socket: listens for a front end, or connects to one that listens, again and again.
+ * One front end is served at a time; whatever it does, the next one finds the server as the first did.
+ */
+import { lstatSync, unlinkSync } from 'node:fs';
+import { addon as nativeAddon } from '../../src/native/addon.js';
+import type { Addon, FdWatcher } from '../../src/native/addon.js';
+import type { DeviceConfig, DeviceDataPlane } from '../dataPlane.js';
+import { errorCode, errorText } from './errors.js';
+import { VhostUserSession } from './session.js';
+import type { VhostUserLog } from './session.js';
+import { listenOn, socketError } from './socketFile.js';
+
+/** A front end that comes while another is served waits so long for that one to leave: a VMM that restarts overtakes its own goodbye. */
+const TAKEOVER_MS = 1000;
+/** Front ends that may wait so; more are refused at once. */
+const MAX_WAITING = 8;
+/** Client mode: pause between attempts to connect. */
+const RECONNECT_MS = 500;
+/** Pause after accept(2) failed for want of descriptors or memory: the listening socket stays readable meanwhile. */
+const ACCEPT_RETRY_MS = 1000;
+/** Connections accepted in one turn of the event loop. */
+const ACCEPTS_PER_TURN = 16;
+const EAGAIN = 11;
+const ECONNABORTED = 103;
+
+export interface VhostUserServerOptions {
+  /** Path of the UNIX socket. */
+  readonly path: string;
+  /** `server`: listens at the path. `client`: connects to a front end that listens there. */
+  readonly mode: 'server' | 'client';
+  readonly device: DeviceDataPlane;
+  readonly config: DeviceConfig;
+  readonly log: VhostUserLog;
+  readonly onConnect?: () => void;
+  /** Called once the front end's memory, rings and descriptors are released. */
+  readonly onDisconnect?: () => void;
+  /** The door to the kernel; for tests of its failures. */
+  readonly addon?: Addon;
+}
+
+interface Waiting {
+  readonly fd: number;
+  readonly timer: NodeJS.Timeout;
+}
+
+export class VhostUserServer {
+  private readonly addon: Addon;
+  private session: VhostUserSession | undefined;
+  private serving: Promise<void> = Promise.resolve();
+  private readonly waiting: Waiting[] = [];
+  private listenFd = -1;
+  private removeSocketFile: () => void = () => undefined;
+  private watcher: FdWatcher | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private closed = false;
+  /** Why the last front end was dropped: one that comes back only to fail the same way is logged once. */
+  private lastFailure: string | undefined;
+  private saidWaiting = false;
+  /** Said once for each front end served. */
+  private saidRefused = false;
+
+  constructor(private readonly options: VhostUserServerOptions) {
+    this.addon = options.addon ?? nativeAddon;
+  }
+
+  /**
+   * Listens (mode `server`), or begins to look for a front end (mode `client`).
+   * @throws {VhostUserSocketError} if the path can't be used.
+   */
+  start(): void {
+    if (this.options.mode === 'client') {
+      this.connect();
+      return;
+    }
+    const { path } = this.options;
+    this.listenFd = listenOn(this.addon, path);
+    const { dev, ino } = lstatSync(path);
+    this.removeSocketFile = () => removeIfSame(path, dev, ino);
+    this.watchListener();
+  }
+
+  /** Whether a front end is connected. */
+  get connected(): boolean {
+    return this.session !== undefined;
+  }
+
+  /** Stops listening, drops the front end, and resolves once all it had handed over is released. */
+  async close(): Promise<void> {
+    this.closed = true;
+    clearTimeout(this.timer);
+    this.unwatchListener();
+    if (this.listenFd >= 0) {
+      this.removeSocketFile();
+      this.addon.close(this.listenFd);
+      this.listenFd = -1;
+    }
+    for (const { fd, timer } of this.waiting.splice(0)) {
+      clearTimeout(timer);
+      this.addon.close(fd);
+    }
+    this.session?.close();
+    await this.serving;
+  }
+
+  private watchListener(): void {
+    this.watcher = this.addon.watch(this.listenFd, { readable: true }, () => this.accept());
+  }
+
+  private unwatchListener(): void {
+    this.watcher?.close();
+    this.watcher = undefined;
+  }
+
+  private accept(): void {
+    for (let n = 0; n < ACCEPTS_PER_TURN; n++) {
+      const fd = this.addon.unixAccept(this.listenFd);
+      if (fd >= 0) this.admit(fd);
+      else if (fd === -EAGAIN) return;
+      else if (fd !== -ECONNABORTED) return this.pauseAccepting(-fd);
+    }
+  }
+
+  /** Out of descriptors, most likely. Whoever waits stays in the socket's backlog. */
+  private pauseAccepting(errno: number): void {
+    this.options.log.warn(
+      `vhost-user: can't accept a front end (errno ${errno}); trying again in ${ACCEPT_RETRY_MS} ms`,
+    );
+    this.unwatchListener();
+    this.timer = setTimeout(() => this.watchListener(), ACCEPT_RETRY_MS);
+  }
+
+  private admit(fd: number): void {
+    if (this.session === undefined) this.serve(fd);
+    else if (this.waiting.length >= MAX_WAITING) this.refuse(fd);
+    else this.waiting.push({ fd, timer: setTimeout(() => this.giveUpWaiting(fd), TAKEOVER_MS) });
+  }
+
+  private giveUpWaiting(fd: number): void {
+    this.waiting.splice(
+      this.waiting.findIndex((waiting) => waiting.fd === fd),
+      1,
+    );
+    this.refuse(fd);
+  }
+
+  private refuse(fd: number): void {
+    this.addon.close(fd);
+    if (this.saidRefused) return;
+    this.saidRefused = true;
+    this.options.log.warn(`vhost-user: refused another front end at ${this.options.path}: one is connected already`);
+  }
+
+  private serve(fd: number): void {
+    const { device, config, log, path } = this.options;
+    const session = new VhostUserSession(this.addon, fd, device, config, log);
+    this.session = session;
+    this.saidRefused = false;
+    if (this.lastFailure === undefined) log.info(`vhost-user: a front end connected at ${path}`);
+    this.options.onConnect?.();
+    this.serving = session.run().then((failure) => this.ended(failure));
+  }
+
+  private ended(failure: string | undefined): void {
+    const { log, path } = this.options;
+    this.session = undefined;
+    if (failure !== undefined && failure !== this.lastFailure) {
+      log.warn(`vhost-user: dropped the front end at ${path}: ${failure}`);
+    } else if (failure === undefined && this.lastFailure === undefined) {
+      log.info(`vhost-user: the front end at ${path} left`);
+    }
+    this.lastFailure = failure;
+    this.options.onDisconnect?.();
+    if (this.closed) return;
+    const next = this.waiting.shift();
+    if (next !== undefined) {
+      clearTimeout(next.timer);
+      this.serve(next.fd);
+    } else if (this.options.mode === 'client') {
+      this.timer = setTimeout(() => this.reconnect(), RECONNECT_MS);
+    }
+  }
+
+  /** Client mode: connects, or tries again later if nobody listens yet. Throws if the path can never work. */
+  private connect(): void {
+    const { path, log } = this.options;
+    let fd: number;
+    try {
+      fd = this.addon.unixConnect(path);
+    } catch (error) {
+      // EAGAIN: the front end's backlog is full.
+      if (!['ENOENT', 'ECONNREFUSED', 'EAGAIN'].includes(errorCode(error)))
+        throw socketError(path, error, 'connect to');
+      if (!this.saidWaiting) log.info(`vhost-user: waiting for a front end to listen at ${path}`);
+      this.saidWaiting = true;
+      this.timer = setTimeout(() => this.reconnect(), RECONNECT_MS);
+      return;
+    }
+    this.saidWaiting = false;
+    this.serve(fd);
+  }
+
+  private reconnect(): void {
+    try {
+      this.connect();
+    } catch (error) {
+      const text = errorText(error);
+      if (text !== this.lastFailure) this.options.log.warn(`vhost-user: ${text}`);
+      this.lastFailure = text;
+      this.timer = setTimeout(() => this.reconnect(), RECONNECT_MS);
+    }
+  }
+}
+
+/** Removes the socket file unless somebody has put another in its place. */
+function removeIfSame(path: string, dev: number, ino: number): void {
+  try {
+    const now = lstatSync(path);
+    if (now.dev === dev && now.ino === ino) unlinkSync(path);
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT') throw error;
+  }
+}

@@ -1,0 +1,196 @@
+/** The socket: who may listen where, one front end after the other, and the client mode. */
+import { chmodSync, existsSync, lstatSync, mkdirSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { VhostUserSocketError } from '../../../device/vhostUser/errors.js';
+import { addon } from '../../../src/native/addon.js';
+import * as fe from './frontEnd.js';
+import { bringUp, Harness } from './harness.js';
+
+/** The typed error that `start` throws. */
+function startFailure(harness: Harness): VhostUserSocketError {
+  try {
+    harness.server.start();
+  } catch (error) {
+    if (error instanceof VhostUserSocketError) return error;
+    throw error;
+  }
+  throw new Error('started');
+}
+
+test('a hundred front ends in a row find the device as the first did, and no descriptor is left', async () => {
+  await using harness = Harness.started();
+  const guest = new fe.Guest();
+  const before = fe.openFds();
+  for (let round = 0; round < 100; round++) {
+    const frontEnd = harness.connect();
+    await bringUp(frontEnd, guest);
+    expect(harness.device.running.get(0)!.lastAvailIdx).toBe(0);
+    await harness.leave(frontEnd);
+    expect(harness.device.memory).toEqual([]);
+  }
+  expect(fe.openFds()).toBe(before);
+  expect(harness.warnings).toEqual([]);
+  guest.close();
+});
+
+test('a front end that comes before the last one has said goodbye is served next', async () => {
+  await using harness = Harness.started();
+  const first = harness.connect();
+  await first.settled();
+  const second = harness.connect();
+  first.close();
+  await second.settled();
+  await harness.leave(second);
+  expect(harness.warnings).toEqual([]);
+});
+
+test('a second front end is refused with one line while the first stays', async () => {
+  await using harness = Harness.started();
+  const first = harness.connect();
+  await first.settled();
+  const before = fe.openFds();
+  for (let n = 0; n < 20; n++) {
+    const other = fe.FrontEnd.connect(harness.path);
+    if (n >= 18) await other.ended();
+    else queueMicrotask(() => other.close());
+  }
+  await first.settled();
+  expect(harness.warnings).toEqual([expect.stringContaining('refused another front end')]);
+  expect(fe.openFds()).toBeLessThanOrEqual(before + 10);
+  await harness.leave(first);
+});
+
+test('a front end that stalls within a message holds up nothing: the server closes at once', async () => {
+  const harness = Harness.started();
+  const frontEnd = harness.connect();
+  frontEnd.sendBytes(Uint8Array.of(1, 0, 0));
+  await new Promise((resolve) => setImmediate(resolve));
+  await harness[Symbol.asyncDispose]();
+  await frontEnd.ended();
+  expect(harness.device.calls).toEqual(['reset']);
+  expect(harness.warnings).toEqual([]);
+  frontEnd.close();
+});
+
+test('a stale socket file is replaced', async () => {
+  await using harness = new Harness();
+  addon.close(addon.unixListen(harness.path));
+  harness.server.start();
+  await harness.connect().settled();
+});
+
+test('a socket that another process listens on is left alone', async () => {
+  await using harness = new Harness();
+  const fd = addon.unixListen(harness.path);
+  const failure = startFailure(harness);
+  expect(failure).toMatchObject({ code: 'EADDRINUSE', path: harness.path });
+  expect(failure.message).toContain('already in use by another process');
+  expect(lstatSync(harness.path).isSocket()).toBe(true);
+  addon.close(fd);
+});
+
+test('a file that is no socket is left alone', async () => {
+  await using harness = new Harness();
+  writeFileSync(harness.path, 'precious');
+  expect(startFailure(harness).message).toContain('is not a socket');
+  expect(lstatSync(harness.path).size).toBe(8);
+});
+
+test('a path that is too long, a missing folder, a file in place of a folder: a typed error each, and no descriptor left', async () => {
+  await using home = new Harness();
+  writeFileSync(join(home.folder, 'file'), '');
+  const before = fe.openFds();
+  const cases: [path: string, code: string, words: string][] = [
+    [join(home.folder, 'x'.repeat(120)), 'ENAMETOOLONG', 'at most 107 bytes'],
+    [join(home.folder, 'missing', 'socket'), 'ENOENT', 'does not exist'],
+    [join(home.folder, 'file', 'socket'), 'ENOTDIR', 'is not a folder'],
+    ['', 'EINVAL', 'not a usable path'],
+  ];
+  for (const [path, code, words] of cases) {
+    const failure = startFailure(new Harness({ path }));
+    expect(failure.code).toBe(code);
+    expect(failure.message).toContain(words);
+    expect(failure.message).not.toContain('\n');
+  }
+  expect(fe.openFds()).toBe(before);
+});
+
+test.skipIf(process.getuid?.() === 0)('a folder that may not be written: a typed error', async () => {
+  await using harness = new Harness({ path: '/proc/socket' });
+  expect(startFailure(harness).message).toContain('not permitted');
+  const closedFolder = join(harness.folder, 'closed');
+  mkdirSync(closedFolder);
+  chmodSync(closedFolder, 0o500);
+  expect(startFailure(new Harness({ path: join(closedFolder, 'socket') })).code).toBe('EACCES');
+});
+
+test('the socket file is removed at close', async () => {
+  const harness = Harness.started();
+  expect(existsSync(harness.path)).toBe(true);
+  await harness.server.close();
+  expect(existsSync(harness.path)).toBe(false);
+  await harness[Symbol.asyncDispose]();
+});
+
+test("a socket file that another server has put in its place isn't", async () => {
+  await using harness = Harness.started();
+  renameSync(harness.path, `${harness.path}.old`);
+  const successor = addon.unixListen(harness.path);
+  await harness.server.close();
+  expect(existsSync(harness.path)).toBe(true);
+  addon.close(successor);
+});
+
+test('out of descriptors at accept: the server waits, does not spin, and serves once there are some', async () => {
+  let refusals = 3;
+  let attempts = 0;
+  const short = Object.assign(Object.create(addon) as typeof addon, {
+    unixAccept: (fd: number) => {
+      attempts++;
+      return refusals-- > 0 ? -24 : addon.unixAccept(fd);
+    },
+  });
+  await using harness = Harness.started({ addon: short });
+  const frontEnd = harness.connect();
+  await frontEnd.settled();
+  expect(attempts).toBeLessThanOrEqual(6);
+  expect(harness.warnings).toHaveLength(3);
+  await harness.leave(frontEnd);
+});
+
+test('client mode: connects to a front end that listens, and again when it comes back', async () => {
+  await using harness = Harness.started({ mode: 'client' });
+  expect(harness.infos).toEqual([expect.stringContaining('waiting for a front end')]);
+  const before = fe.openFds();
+  for (let round = 0; round < 2; round++) {
+    const listener = addon.unixListen(harness.path);
+    const frontEnd = new fe.FrontEnd(await acceptOne(listener));
+    await frontEnd.settled();
+    addon.close(listener);
+    unlinkSync(harness.path);
+    frontEnd.close();
+    while (harness.server.connected) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  expect(fe.openFds()).toBe(before);
+  expect(harness.warnings).toEqual([]);
+});
+
+test('client mode: a path that can never work is a typed error at start', async () => {
+  await using harness = new Harness({ mode: 'client', path: `/tmp/${'x'.repeat(120)}` });
+  expect(startFailure(harness).code).toBe('ENAMETOOLONG');
+});
+
+test('client mode: closes while it waits for a front end', async () => {
+  const harness = Harness.started({ mode: 'client' });
+  await harness[Symbol.asyncDispose]();
+  expect(harness.server.connected).toBe(false);
+});
+
+async function acceptOne(listener: number): Promise<number> {
+  for (;;) {
+    const fd = addon.unixAccept(listener);
+    if (fd >= 0) return fd;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
