@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { addon } from '../../src/native/addon.js';
 import { bindScratch } from './support.js';

@@ -7,8 +7,8 @@ const ENOENT = 2;
 
 let fds: number[] = [];
 let epoll = -1;
-let events = new Int32Array();
-let clock = new Int32Array();
+let events: Int32Array;
+let clock: Int32Array;
 
 beforeEach(() => {
   ({ events, clock } = bindScratch());

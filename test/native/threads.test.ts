@@ -114,7 +114,7 @@ describe('a worker thread', () => {
     await Promise.all(workers.map((worker) => new Promise((resolve) => worker.once('message', resolve))));
     ftruncateSync(fd, 0);
     const answers = workers.map((worker) => new Promise((resolve) => worker.once('message', resolve)));
-    for (const worker of workers) worker.postMessage('read');
+    for (const worker of workers) worker.postMessage('read', []);
     expect(await Promise.all(answers)).toEqual([
       [0, true],
       [0, true],

@@ -29,6 +29,7 @@ async function turns(count = 5): Promise<void> {
 }
 
 const byte = new Uint8Array(1);
+const callback = (): void => {};
 
 describe('watch', () => {
   it('calls back as long as there is something to read', async () => {
@@ -106,10 +107,11 @@ describe('watch', () => {
       watch(left, { readable: true }, () => {}).close();
       await turns(1);
     }
-    await new Promise<void>((resolve) => {
-      watch(left, { readable: true }, resolve);
+    const called = new Promise<string>((resolve) => {
+      watch(left, { readable: true }, () => resolve('called'));
       addon.unixSend(right, byte, 0, []);
     });
+    expect(await called).toBe('called');
   });
 
   it('goes on after the peer broke the connection, until someone looks', async () => {
@@ -133,7 +135,6 @@ describe('watch', () => {
   });
 
   it('refuses what cannot be watched', () => {
-    const callback = (): void => {};
     const file = addon.createMemory('m', 1);
     expect(() => addon.watch(file, { readable: true }, callback)).toThrow(expect.objectContaining({ code: 'EPERM' }));
     addon.close(file);
