@@ -1,0 +1,32 @@
+/** Logging to standard error: JSON lines for machines, plain lines on a terminal. */
+import { pino } from 'pino';
+import type { Logger } from 'pino';
+import type { LogLevel } from './config.js';
+
+const LEVEL_NAMES: Readonly<Record<number, string>> = { 10: 'trace', 20: 'debug', 30: 'info', 40: 'warn', 50: 'error' };
+
+/** Fields of every line that a person needs no reminder of. */
+const STANDARD_FIELDS = new Set(['level', 'time', 'msg']);
+
+/**
+ * One log line for a person: `12:00:00.000 warn message key=value`.
+ * @param line a line of JSON from pino
+ */
+export function readableLine(line: string): string {
+  const entry = JSON.parse(line) as Record<string, unknown>;
+  const time = new Date(Number(entry['time'])).toISOString().slice(11, 23);
+  const level = LEVEL_NAMES[Number(entry['level'])] ?? 'fatal';
+  const rest = Object.entries(entry)
+    .filter(([key]) => !STANDARD_FIELDS.has(key))
+    .map(([key, value]) => ` ${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
+  return `${time} ${level} ${String(entry['msg'] ?? '')}${rest.join('')}\n`;
+}
+
+/** A logger that writes to standard error at once: nothing is lost when the process ends. */
+export function createLogger(level: LogLevel): Logger {
+  const readable = process.stderr.isTTY;
+  const destination = {
+    write: (line: string): void => void process.stderr.write(readable ? readableLine(line) : line),
+  };
+  return pino({ level, base: null }, destination);
+}

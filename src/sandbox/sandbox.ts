@@ -1,0 +1,237 @@
+/** A small Linux guest under QEMU that runs commands, on a network of its own. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Writable } from 'node:stream';
+import type { Accelerator, Arch } from '../../arch/arch.js';
+import { hostArch } from '../../arch/host.js';
+import { CommandTimeoutError, SandboxClosedError, SandboxError, UsageError } from '../errors.js';
+import type { Network } from '../network.js';
+import { AgentChannel } from './agentChannel.js';
+import type { Command, CommandResult, CommandStreams } from './command.js';
+import type { TerminalSize } from './frames.js';
+import { guestPieces } from './guestPieces.js';
+import type { GuestPieces } from './guestPieces.js';
+import { buildInitramfs } from './initramfs.js';
+import type { GuestFiles } from './initramfs.js';
+import { qemuOptions } from './qemuOptions.js';
+import type { SandboxNet } from './qemuOptions.js';
+import { AGENT_FD, QemuProcess } from './qemuProcess.js';
+
+export type { CommandResult } from './command.js';
+export type { TerminalSize } from './frames.js';
+export type { GuestFiles } from './initramfs.js';
+export type { SandboxNet } from './qemuOptions.js';
+
+export interface SandboxOptions {
+  /** vCPUs; 1 if left out. */
+  readonly cpus?: number | undefined;
+  /** Guest memory in MiB; 512 if left out. */
+  readonly memoryMiB?: number | undefined;
+  /** Serves the guest's network card, with a queue pair per vCPU or `queues` of them. Not together with `net`. */
+  readonly network?: Network | undefined;
+  readonly queues?: number | undefined;
+  /** Another back end; `{ kind: 'none' }` if both are left out. */
+  readonly net?: SandboxNet | undefined;
+  /** Files to put into the guest; a dynamic executable brings its libraries. */
+  readonly files?: GuestFiles | undefined;
+  /** A kernel of your own, bzImage or vmlinux; its modules are looked for in /lib/modules. Debian's cloud kernel if left out. */
+  readonly kernel?: string | undefined;
+  /** More of the kernel's command line. */
+  readonly kernelParameters?: readonly string[] | undefined;
+  /** `auto`, if left out, is KVM where the processor has it, emulation elsewhere. */
+  readonly accelerator?: Accelerator | 'auto' | undefined;
+  /** Where the guest's console goes. */
+  readonly console?: Writable | undefined;
+  /** How long the guest may take to boot, ms; 120,000 if left out. */
+  readonly bootTimeoutMs?: number | undefined;
+}
+
+export interface RunOptions extends CommandStreams {
+  /** Kills the command when its time is up, ms. */
+  readonly timeoutMs?: number | undefined;
+  /** Working directory; `/root` if left out. */
+  readonly folder?: string | undefined;
+  /** Added to PATH, HOME and TERM. */
+  readonly environment?: Readonly<Record<string, string>> | undefined;
+  /** Runs the command on a pseudo-terminal of this size; its standard error is then part of its standard output. */
+  readonly terminal?: TerminalSize | undefined;
+}
+
+const ENVIRONMENT = { PATH: '/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', HOME: '/root', TERM: 'linux' };
+const BOOT_TIMEOUT = 120_000;
+const SIGKILL = 9;
+
+export class Sandbox {
+  readonly #qemu: QemuProcess;
+  readonly #agent: AgentChannel;
+  readonly #folder: string;
+  readonly #stopServing: () => Promise<void>;
+  #closing: Promise<void> | undefined;
+  #networkComplaint = '';
+
+  private constructor(qemu: QemuProcess, folder: string, stopServing: () => Promise<void>) {
+    this.#qemu = qemu;
+    this.#folder = folder;
+    this.#stopServing = stopServing;
+    this.#agent = new AgentChannel(qemu.agentPort);
+    void qemu.ended.then((reason) => this.#agent.fail(reason));
+  }
+
+  /**
+   * Boots a guest; resolves when it can run commands.
+   * @throws {UsageError} for options that contradict each other
+   * @throws {MissingPieceError} if the kernel, QEMU or one of the files isn't there
+   * @throws {GuestPanicError | QemuError | SandboxError} if the guest doesn't come up; `consoleTail` tells its last lines
+   * @throws {SandboxClosedError} if `signal` ends the boot
+   */
+  static async start(options: SandboxOptions, signal?: AbortSignal): Promise<Sandbox> {
+    const sandbox = await Sandbox.#spawn(options);
+    const abort = (): void => void sandbox.close();
+    signal?.addEventListener('abort', abort, { once: true });
+    if (signal?.aborted) abort();
+    try {
+      await sandbox.#booted(options.bootTimeoutMs ?? BOOT_TIMEOUT);
+      return sandbox;
+    } catch (error) {
+      await sandbox.close();
+      throw error;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  static async #spawn(options: SandboxOptions): Promise<Sandbox> {
+    const arch = hostArch();
+    const pieces = guestPieces();
+    const accelerator = chooseAccelerator(arch, options.accelerator ?? 'auto');
+    const folder = await mkdtemp(join(tmpdir(), 'slipway-'));
+    let stopServing = async (): Promise<void> => {};
+    try {
+      const kernel = await arch.bootableKernel(options.kernel ?? pieces.vmlinux, folder);
+      const initramfs = join(folder, 'initramfs.cpio');
+      await writeFile(initramfs, buildInitramfs(pieces, modulesFolder(pieces, kernel.release), options.files ?? {}));
+      const attachment = await attach(options, folder);
+      stopServing = attachment.stop;
+      const settings = {
+        accelerator,
+        cpus: options.cpus ?? 1,
+        memoryMiB: options.memoryMiB ?? 512,
+        kernel: kernel.path,
+        initramfs,
+        kernelParameters: options.kernelParameters ?? [],
+        net: attachment.net,
+        agentFd: AGENT_FD,
+      };
+      const qemu = await QemuProcess.start(arch.qemu, qemuOptions(arch, settings), options.console);
+      return new Sandbox(qemu, folder, stopServing);
+    } catch (error) {
+      await stopServing();
+      await rm(folder, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  /** Why the guest has no network although it has a card; empty if it has. */
+  get networkComplaint(): string {
+    return this.#networkComplaint;
+  }
+
+  /** The last lines of the guest's console, oldest first. */
+  get consoleTail(): string[] {
+    return this.#qemu.consoleTail;
+  }
+
+  /**
+   * Runs a command to its end. Several may run at once.
+   * @param command program and arguments; no shell is involved
+   * @throws {RangeError} for a command that is empty or too long
+   * @throws {CommandTimeoutError} when `timeoutMs` is over: the command has been killed
+   * @throws {SandboxError} if the guest goes before the command has ended
+   */
+  async run(command: readonly string[], options: RunOptions = {}): Promise<CommandResult> {
+    return this.start(command, options).result;
+  }
+
+  /** Starts a command as `run` does, and hands it out while it runs: to send signals, to change its terminal's size. */
+  start(command: readonly string[], options: RunOptions = {}): Command {
+    const { timeoutMs, folder = '/root', environment = {}, terminal, ...streams } = options;
+    const started = this.#agent.start(
+      { command, folder, environment: { ...ENVIRONMENT, ...environment }, terminal },
+      streams,
+    );
+    if (timeoutMs !== undefined) limitTime(started, timeoutMs, command);
+    return started;
+  }
+
+  /** Ends the guest, whatever it does, and all that belongs to it. */
+  close(): Promise<void> {
+    this.#closing ??= this.#end();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #end(): Promise<void> {
+    this.#agent.fail(new SandboxClosedError('the sandbox was closed', this.consoleTail));
+    await this.#qemu.kill();
+    await this.#stopServing();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  async #booted(timeoutMs: number): Promise<void> {
+    const timer = setTimeout(() => {
+      const last = this.consoleTail.at(-1) ?? 'nothing';
+      this.#agent.fail(
+        new SandboxError(`the guest has not booted in ${timeoutMs} ms; it last said: ${last}`, this.consoleTail),
+      );
+    }, timeoutMs);
+    try {
+      this.#networkComplaint = await this.#agent.ready;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+function chooseAccelerator(arch: Arch, wanted: Accelerator | 'auto'): Accelerator {
+  if (wanted === 'kvm' && !arch.canUseKvm()) {
+    throw new SandboxError('no hardware KVM here (vmx or svm in /proc/cpuinfo, and /dev/kvm); use tcg');
+  }
+  if (wanted !== 'auto') return wanted;
+  return arch.canUseKvm() ? 'kvm' : 'tcg';
+}
+
+/** Where a kernel's modules lie; undefined if nowhere: what matters is then built in. */
+function modulesFolder(pieces: GuestPieces, release: string | undefined): string | undefined {
+  if (release === undefined) return undefined;
+  return [join(pieces.modules, release), join('/lib/modules', release)].find((folder) => existsSync(folder));
+}
+
+interface Attachment {
+  readonly net: SandboxNet;
+  /** Ends what was begun for this sandbox alone. */
+  readonly stop: () => Promise<void>;
+}
+
+async function attach(options: SandboxOptions, folder: string): Promise<Attachment> {
+  const { network, net } = options;
+  if (network === undefined) return { net: net ?? { kind: 'none' }, stop: async () => {} };
+  if (net !== undefined) throw new UsageError('a sandbox takes either network or net, not both');
+  const queues = options.queues ?? options.cpus ?? 1;
+  const path = join(folder, 'network.socket');
+  const port = await network.serve({ path, queues });
+  return { net: { kind: 'vhost-user', path, queues }, stop: () => port.close() };
+}
+
+function limitTime(command: Command, timeoutMs: number, words: readonly string[]): void {
+  const timer = setTimeout(() => {
+    command.kill(SIGKILL);
+    command.fail(new CommandTimeoutError(`${words[0]} was killed after ${timeoutMs} ms`));
+  }, timeoutMs);
+  const stop = (): void => clearTimeout(timer);
+  command.result.then(stop, stop);
+}
