@@ -1,4 +1,5 @@
 /** One run of the CRR benchmark, from the self-test of its server to the report. */
+import { SlipwayError, describeError } from '../../src/errors.js';
 import { describeMachine, findProgram } from '../report/machine.js';
 import { compileTool } from '../native/tools.js';
 import { hostDirect, passtStream, qemuUser, slipway, vhostUserPeer } from './backEnds.js';
@@ -26,7 +27,7 @@ const SELF_TEST_COUNT = 1_000;
 const SELF_TEST_WARMUP = 100;
 
 /** The benchmark's own server is too slow for what it is to measure. */
-export class SlowServerError extends Error {
+export class SlowServerError extends SlipwayError {
   override readonly name = 'SlowServerError';
 }
 
@@ -48,7 +49,11 @@ export async function benchCrr(options: CrrOptions, progress: Progress): Promise
   await testServer(client);
   await using server = await GuestServer.start();
   const passt = findProgram('passt');
-  const candidates = listBackEnds({ client, cpus: options.cpus, port: server.crrPort }, options, passt);
+  const candidates = listBackEnds(
+    { client, cpus: options.cpus, port: server.crrPort, closes: options.closes },
+    options,
+    passt,
+  );
   const { backEnds, failures } = await openAll(candidates, progress);
   try {
     const measured = await measureRounds(backEnds, options, progress);
@@ -61,6 +66,7 @@ export async function benchCrr(options: CrrOptions, progress: Progress): Promise
         cpus: options.cpus,
         flows: options.flows,
         count: options.count,
+        closes: options.closes,
         warmup: options.warmup,
         rounds: options.rounds,
         maxRounds: options.maxRounds,
@@ -80,7 +86,11 @@ export async function benchCrr(options: CrrOptions, progress: Progress): Promise
 /** By one flow on the host itself: nothing else is in the server's way there. */
 async function testServer(client: string): Promise<void> {
   await using server = await GuestServer.start();
-  await hostDirect({ client, cpus: 1, port: server.crrPort }).run(1, SELF_TEST_COUNT, SELF_TEST_WARMUP);
+  await hostDirect({ client, cpus: 1, port: server.crrPort, closes: 'server' }).run(
+    1,
+    SELF_TEST_COUNT,
+    SELF_TEST_WARMUP,
+  );
   const { p50 } = (await server.stop()).serviceUs;
   if (p50 >= SERVER_LIMIT_US)
     throw new SlowServerError(
@@ -112,7 +122,7 @@ async function openAll(
     try {
       backEnds.push(await candidate.open());
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
+      const message = describeError(error);
       failures.push({ backEnd: candidate.name, message });
       progress(`${candidate.name} failed: ${message}`);
     }

@@ -1,17 +1,20 @@
 /** `slipway bench crr`: options, progress and output. */
 import { writeFileSync } from 'node:fs';
+import { Option } from 'commander';
 import type { Command } from 'commander';
 import { markdownTable, terminalTable } from '../report/table.js';
 import { addPeer, flowsList, integer } from './arguments.js';
 import type { Peer } from './arguments.js';
 import { benchCrr } from './bench.js';
 import { crrTable } from './report.js';
+import type { ClosingSide } from './result.js';
 
 interface Flags {
   readonly cpus: number;
   readonly flows: readonly number[];
   readonly count: number;
   readonly warmup: number;
+  readonly close: ClosingSide;
   readonly rounds: number;
   readonly maxRounds?: number;
   readonly workers?: number;
@@ -43,6 +46,7 @@ export function registerCrr(bench: Command): void {
       'add rounds up to this many while a median is not settled (default: none added)',
       integer(1, 1_000),
     )
+    .addOption(new Option('--close <side>', 'which side closes first').choices(['client', 'server']).default('client'))
     .option('--workers <n>', 'our poll workers (default: one per queue pair)', integer(1, 64))
     .option('--mtu <bytes>', 'our MTU', integer(1_280, 65_535), 1_500)
     .option(
@@ -78,6 +82,7 @@ async function run(flags: Flags): Promise<void> {
   const report = await benchCrr(
     {
       ...flags,
+      closes: flags.close,
       maxRounds: Math.max(flags.rounds, flags.maxRounds ?? 0),
       workers: flags.workers ?? flags.cpus,
       peers: flags.peer,

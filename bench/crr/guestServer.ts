@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { z } from 'zod';
+import { SlipwayError } from '../../src/errors.js';
 import { compileTool } from '../native/tools.js';
 
 const portsSchema = z.object({ crrPort: z.number(), bulkPort: z.number() });
@@ -12,7 +13,7 @@ const portsSchema = z.object({ crrPort: z.number(), bulkPort: z.number() });
 const summarySchema = z.object({
   accepted: z.number(),
   answered: z.number(),
-  broken: z.number().describe('connections that ended before they were answered'),
+  broken: z.number().describe('connections that failed'),
   serviceUs: z
     .object({ p50: z.number(), p99: z.number(), max: z.number() })
     .describe('what the server adds to a CRR, µs'),
@@ -24,7 +25,7 @@ const summarySchema = z.object({
 export type ServerSummary = z.infer<typeof summarySchema>;
 
 /** The server did not start, or did not end as it should. */
-export class GuestServerError extends Error {
+export class GuestServerError extends SlipwayError {
   override readonly name = 'GuestServerError';
 }
 

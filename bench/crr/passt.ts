@@ -7,16 +7,17 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { SlipwayError } from '../../src/errors.js';
 
 const START_TIMEOUT_MS = 10_000;
 const POLL_MS = 20;
 
 /** passt did not start. */
-export class PasstError extends Error {
+export class PasstError extends SlipwayError {
   override readonly name = 'PasstError';
 }
 
-export class Passt implements AsyncDisposable {
+export class Passt {
   private constructor(
     private readonly child: ChildProcess,
     private readonly folder: string,
@@ -54,7 +55,7 @@ export class Passt implements AsyncDisposable {
     const passt = new Passt(child, folder, socket);
     for (let waited = 0; !existsSync(socket); waited += POLL_MS) {
       if (waited >= START_TIMEOUT_MS || child.exitCode !== null || child.pid === undefined) {
-        await passt[Symbol.asyncDispose]();
+        await passt.close();
         throw new PasstError(`passt did not start: ${said.trim().split('\n').at(-1) ?? 'it said nothing'}`);
       }
       await sleep(POLL_MS);
@@ -63,7 +64,7 @@ export class Passt implements AsyncDisposable {
   }
 
   /** Ends passt and removes its socket. */
-  async [Symbol.asyncDispose](): Promise<void> {
+  async close(): Promise<void> {
     if (this.child.pid !== undefined && this.child.exitCode === null && this.child.signalCode === null) {
       this.child.kill('SIGKILL');
       await once(this.child, 'exit');

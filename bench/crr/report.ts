@@ -19,12 +19,12 @@ const COLUMNS: readonly Column[] = [
 
 /** By number of flows, then by back end, so that what is to be compared stands together. */
 export function crrTable(report: CrrReport): ResultTable {
-  const { cpus, count, rounds } = report.settings;
+  const { cpus, count, rounds, closes } = report.settings;
   const rows = report.settings.flows.flatMap((flows) =>
     report.summaries.filter((summary) => summary.flows === flows).map(row),
   );
   return {
-    title: `Concurrent connect/request/response/close: ${cpus} vCPUs, M flows, N = ${formatNumber(count)} CRRs per run, ${rounds} rounds`,
+    title: `Concurrent connect/request/response/close: ${cpus} vCPUs, M flows, N = ${formatNumber(count)} CRRs per run, ${rounds} rounds, the ${closes} closes first`,
     columns: COLUMNS,
     rows,
     notes: notes(report),

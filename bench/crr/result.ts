@@ -1,5 +1,6 @@
 /** What the CRR benchmark measures, and the JSON document it writes: the schema is its documentation. */
 import { z } from 'zod';
+import { SlipwayError } from '../../src/errors.js';
 import { summarize } from '../report/statistics.js';
 import type { Summary } from '../report/statistics.js';
 import type { Machine } from '../report/machine.js';
@@ -12,6 +13,7 @@ const quantiles = z
 /** The line that the client prints (bench/guest/crr.c). */
 export const crrRunSchema = z.object({
   tool: z.literal('crr'),
+  closes: z.enum(['client', 'server']).describe('which side sends its FIN first'),
   target: z.string().describe('address and port of the server as the client names them'),
   source: z.string().describe("the client's address on that route"),
   interface: z.string().describe("the client's network interface on that route: proof of the way the packets went"),
@@ -36,10 +38,12 @@ export const crrRunSchema = z.object({
     .describe("packets per queue pair during the run, by the guest driver's own counters; empty where there are none"),
 });
 
+export type ClosingSide = CrrRun['closes'];
+
 export type CrrRun = z.infer<typeof crrRunSchema>;
 
 /** The client's output could not be understood, or it failed. */
-export class ClientError extends Error {
+export class ClientError extends SlipwayError {
   override readonly name = 'ClientError';
 }
 
@@ -108,6 +112,8 @@ export interface CrrSettings {
   readonly flows: readonly number[];
   /** CRRs of each run, N. */
   readonly count: number;
+  /** Which side sends its FIN first. */
+  readonly closes: ClosingSide;
   /** CRRs before each run that are not recorded. */
   readonly warmup: number;
   readonly rounds: number;

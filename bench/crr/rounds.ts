@@ -1,4 +1,5 @@
 /** The order of measurements: rounds interleaved over the back ends, so that what drifts on the machine hits all alike. */
+import { describeError } from '../../src/errors.js';
 import { isSettled } from './result.js';
 import type { CrrCell, CrrRun, CrrSettings } from './result.js';
 
@@ -50,7 +51,7 @@ export async function measureRounds(
           cells.find((cell) => cell.backEnd === backEnd.name && cell.flows === flows)?.rounds.push(run);
           progress(progressLine(round, settings, backEnd.name, run));
         } catch (error) {
-          const message = error instanceof Error ? error.message : String(error);
+          const message = describeError(error);
           failures.push({ backEnd: backEnd.name, message });
           alive = alive.filter((each) => each !== backEnd);
           progress(`round ${round + 1}: ${backEnd.name} failed: ${message}`);

@@ -1,22 +1,26 @@
 /*
  * crr: concurrent connect / request / response / close, measured from inside a guest (or on the host, for comparison).
  *
- *     crr HOST PORT FLOWS COUNT [WARMUP]
+ *     crr HOST PORT FLOWS COUNT [WARMUP [client|server]]
  *
  * FLOWS threads, thread i pinned to the (i mod n)-th of the n CPUs that the process may use, run WARMUP CRRs that are
  * not recorded and then COUNT that are, both numbers shared by all threads. Prints one line of JSON. Exit code 0 once
  * it could be set up, whatever the network did (failed CRRs are counted by errno, and a thread ends early after
  * FAILURES_IN_A_ROW of them); 2 for bad arguments and failed set-up.
  *
- * One CRR, timed by CLOCK_MONOTONIC from before socket(2) to after close(2):
- *     connect, send one byte, receive the answer of one byte, receive the server's end of file, close.
- * So each CRR is a whole connection with a FIN in each direction, never a RST.
+ * One CRR, timed by CLOCK_MONOTONIC from before socket(2) to after close(2), is a whole connection with a FIN in each
+ * direction, never a RST: connect, send one byte, receive the answer of one byte, and then, as the last argument and so
+ * the byte sent tell the server,
+ *     client (the default): the client sends its FIN and waits for the server's;
+ *     server: the server sends its FIN behind its answer, the client waits for it and closes.
  *
- * The server closes first, by design. TIME_WAIT then lies with the server's socket and not with the guest's: a guest
- * has one address, one peer address and one peer port, so its 64,512 ephemeral ports would be used up by 60 s of
- * TIME_WAIT each at 1,075 connections/s, and tcp_tw_reuse helps only where the peer speaks TCP timestamps, which user-mode
- * networks don't. On the server's side a SYN for a port in TIME_WAIT opens a new connection (RFC 9293 §3.10.7.4, RFC 6191).
- * For long runs, widen the guest's net.ipv4.ip_local_port_range to 1024-65535 first, so that a port comes back late.
+ * Who closes first keeps TIME_WAIT. With `client` that is the guest's kernel, which has one address, one peer and one peer
+ * port: its ports (28,232 by default, 64,512 at most) are used up by 60 s of TIME_WAIT each at 470 to 1,075 CRRs/s, and then
+ * connect(2) says EADDRNOTAVAIL. tcp_tw_reuse needs TCP timestamps, which user-mode networks don't speak. So for long
+ * runs set the guest's net.ipv4.ip_local_port_range to 1024-65535 and a small net.ipv4.tcp_max_tw_buckets: the guest then
+ * forgets TIME_WAIT, not the handshake. With `server` no port is kept in the guest, but in the user-mode network (libslirp
+ * then walks a list of thousands of dead connections for each packet) and in the server, whose kernel lets a new SYN
+ * end a TIME_WAIT (RFC 9293 §3.10.7.4, RFC 6191).
  *
  * Quantiles are nearest rank over all recorded samples: the ceil(q·N)-th smallest of N, without interpolation.
  */
@@ -48,6 +52,9 @@ struct flow {
     uint64_t errors[MAX_ERRNO];
 };
 
+/* The byte that a CRR sends. */
+static enum { CLIENT_CLOSES = 'c', SERVER_CLOSES = 's' } closing_side = CLIENT_CLOSES;
+
 static struct sockaddr_in server;
 static struct cpus cpus;
 static uint64_t count, warmup;
@@ -56,7 +63,7 @@ static pthread_barrier_t warm, started;
 
 /* Runs one CRR; 0, or the errno of the failure (time-outs as ETIMEDOUT). */
 static int one_crr(struct sample *sample) {
-    char byte = 'x', answers[2];
+    char byte = closing_side, answers[2];
     uint64_t begin = now_ns(), connected = 0, answered = 0;
     int error = 0;
     int fd = tcp_socket();
@@ -70,6 +77,7 @@ static int one_crr(struct sample *sample) {
         } else {
             ssize_t got = recv(fd, answers, sizeof answers, 0);
             answered = now_ns();
+            if (got == 1 && closing_side == CLIENT_CLOSES) got = shutdown(fd, SHUT_WR) ? -1 : 1;
             if (got == 1) got = recv(fd, answers, sizeof answers, 0);
             else if (got == 0) error = END_WITHOUT_ANSWER;
             if (got < 0) error = errno;
@@ -283,11 +291,13 @@ static void start_flow(struct flow *flow, unsigned i) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 5 || argc > 6) fail(PROGRAM, "usage", "crr HOST PORT FLOWS COUNT [WARMUP]");
+    if (argc < 5 || argc > 7 || (argc == 7 && strcmp(argv[6], "client") && strcmp(argv[6], "server")))
+        fail(PROGRAM, "usage", "crr HOST PORT FLOWS COUNT [WARMUP [client|server]]");
     server = parse_address(PROGRAM, argv[1], argv[2]);
     unsigned n = (unsigned)number(PROGRAM, "flows", argv[3], 1, MAX_FLOWS);
     count = number(PROGRAM, "count", argv[4], 1, 10000000);
     warmup = argc > 5 ? number(PROGRAM, "warm-up", argv[5], 0, 10000000) : 0;
+    if (argc > 6) closing_side = argv[6][0] == 's' ? SERVER_CLOSES : CLIENT_CLOSES;
     cpus = allowed_cpus();
 
     struct flow *flows = calloc(n, sizeof *flows);
@@ -306,7 +316,7 @@ int main(int argc, char **argv) {
     uint64_t elapsed_ns = now_ns() - start_ns;
     struct counters after = read_counters(interface);
 
-    printf("{\"tool\":\"crr\",\"target\":\"%s:%s\",\"source\":\"%s\",\"interface\":\"%s\",", argv[1], argv[2], source, interface);
+    printf("{\"tool\":\"crr\",\"closes\":\"%s\",\"target\":\"%s:%s\",\"source\":\"%s\",\"interface\":\"%s\",", closing_side == CLIENT_CLOSES ? "client" : "server", argv[1], argv[2], source, interface);
     print_report(flows, n, elapsed_ns);
     print_counters(&before, &after);
     printf("}\n");

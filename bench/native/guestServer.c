@@ -10,8 +10,8 @@
  * (or, if the request came later, from before its recv(2)) until the answer has been sent. Nearest-rank quantiles over
  * the last SERVICE_SAMPLES answers.
  *
- * CRR port: one byte is answered with one byte, then the server closes first (why: crr.c). One thread, no allocation per
- * connection. Bulk port: bulk.h, one thread per connection.
+ * CRR port: one byte is answered with the same byte; then the server closes at once for 's', and once the client has
+ * closed for any other (why: crr.c). One thread, no allocation per connection. Bulk port: bulk.h, one thread per connection.
  */
 #define _GNU_SOURCE
 #include "../guest/bulk.h"
@@ -23,7 +23,7 @@
 
 static const char PROGRAM[] = "guestServer";
 
-enum { BACKLOG = 4096, BATCH = 64, SERVICE_SAMPLES = 65536 };
+enum { BACKLOG = 4096, BATCH = 64, SERVICE_SAMPLES = 65536, SERVER_CLOSES = 's' };
 
 static uint64_t accepted, answered, broken, service_ns[SERVICE_SAMPLES];
 static atomic_uint_fast64_t bulk_streams, bulk_wrong;
@@ -46,13 +46,17 @@ static void watch(int fd) {
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event)) fail(PROGRAM, "epoll_ctl", strerror(errno));
 }
 
-/* Answers and closes if the request is there; 0 if it isn't yet. */
-static int answer(int fd, uint64_t begin_ns) {
-    char byte;
+/* Answers bytes and closes where it is time to; 0 if the connection stays open and has to be watched. */
+static int serve(int fd, uint64_t begin_ns) {
+    char byte = 0;
     ssize_t got = recv(fd, &byte, 1, 0);
     if (got < 0 && errno == EAGAIN) return 0;
-    if (got == 1 && send(fd, &byte, 1, MSG_NOSIGNAL) == 1) service_ns[answered++ % SERVICE_SAMPLES] = now_ns() - begin_ns;
-    else broken++;
+    if (got == 1) {
+        if (send(fd, &byte, 1, MSG_NOSIGNAL) != 1) got = -1;
+        else service_ns[answered++ % SERVICE_SAMPLES] = now_ns() - begin_ns;
+    }
+    if (got == 1 && byte != SERVER_CLOSES) return 0;
+    broken += got < 0;
     close(fd);
     return 1;
 }
@@ -61,7 +65,7 @@ static void accept_all(void) {
     uint64_t begin_ns = now_ns();
     for (int fd; (fd = accept4(crr_listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0; begin_ns = now_ns()) {
         accepted++;
-        if (!answer(fd, begin_ns)) watch(fd);
+        if (!serve(fd, begin_ns)) watch(fd);
     }
     if (errno != EAGAIN && errno != ECONNABORTED) fail(PROGRAM, "accept", strerror(errno));
 }
@@ -131,7 +135,7 @@ int main(int argc, char **argv) {
         for (int i = 0; i < n; i++) {
             int fd = events[i].data.fd;
             if (fd == crr_listener) accept_all();
-            else if (fd != STDIN_FILENO) answer(fd, now_ns());
+            else if (fd != STDIN_FILENO) serve(fd, now_ns());
             else if (read(fd, input, sizeof input) <= 0) return print_summary(), 0;
         }
     }

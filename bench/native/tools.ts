@@ -2,10 +2,11 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { SlipwayError } from '../../src/errors.js';
 import { packageRoot } from '../../src/native/addon.js';
 
 /** A C program could not be compiled. */
-export class CompileError extends Error {
+export class CompileError extends SlipwayError {
   override readonly name = 'CompileError';
 }
 

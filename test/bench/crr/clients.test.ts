@@ -1,18 +1,17 @@
 /** The C clients and their server, run on the host: what they report is what happened. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { availableParallelism } from 'node:os';
-import { connect } from 'node:net';
 import { Transform } from 'node:stream';
 import type { TransformCallback } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { z } from 'zod';
 import { GuestServer } from '../../../bench/crr/guestServer.js';
 import { parseCrrRun } from '../../../bench/crr/result.js';
-import type { CrrRun } from '../../../bench/crr/result.js';
+import type { ClosingSide, CrrRun } from '../../../bench/crr/result.js';
 import { compileTool } from '../../../bench/native/tools.js';
 
 interface Ended {
@@ -29,8 +28,14 @@ async function run(program: string, args: readonly (string | number)[]): Promise
   return { exitCode: child.exitCode, stdout, stderr };
 }
 
-async function crr(port: number, flows: number, count: number, warmup = 0): Promise<CrrRun> {
-  const { exitCode, stdout, stderr } = await run('guest/crr.c', ['127.0.0.1', port, flows, count, warmup]);
+async function crr(
+  port: number,
+  flows: number,
+  count: number,
+  warmup = 0,
+  closes: ClosingSide = 'client',
+): Promise<CrrRun> {
+  const { exitCode, stdout, stderr } = await run('guest/crr.c', ['127.0.0.1', port, flows, count, warmup, closes]);
   return parseCrrRun(exitCode ?? -1, stdout, stderr);
 }
 
@@ -83,7 +88,8 @@ async function listen(onConnection: (socket: Socket) => void): Promise<number> {
 
 describe('crr', () => {
   it('completes 20,000 CRRs over 8 flows without an error, the server having answered each', async () => {
-    const report = await crr(server.crrPort, 8, 20_000);
+    // The server closes, so that this process keeps no port in TIME_WAIT.
+    const report = await crr(server.crrPort, 8, 20_000, 0, 'server');
     expect(report).toMatchObject({
       flows: 8,
       count: 20_000,
@@ -140,9 +146,35 @@ describe('crr', () => {
     expect((await crr(resetting, 1, 3)).errors).toEqual({ ECONNRESET: 3 });
   });
 
+  it.each(['client', 'server'] as const)('is a full close with the %s first', async (closes) => {
+    const events: string[] = [];
+    const helper = createServer({ allowHalfOpen: true }, (socket) => {
+      socket.on('data', (request: Buffer) => {
+        events.push(`asked ${request.toString()}`);
+        if (closes === 'server') socket.end('x', () => events.push('server ended'));
+        else socket.write('x');
+      });
+      socket.on('end', () => {
+        events.push('client ended');
+        socket.end();
+      });
+      socket.on('error', (error) => events.push(error.message));
+      socket.on('close', () => events.push('closed'));
+    });
+    helpers.push(helper);
+    await once(helper.listen(0, '127.0.0.1'), 'listening');
+    const report = await crr((helper.address() as AddressInfo).port, 1, 1, 0, closes);
+    expect(report).toMatchObject({ completed: 1, failed: 0, closes });
+    await vi.waitFor(() => expect(events).toContain('closed'));
+    const [asked, first] = closes === 'client' ? ['asked c', 'client ended'] : ['asked s', 'server ended'];
+    expect(events.slice(0, 2)).toEqual([asked, first]);
+    expect(events.filter((event) => event.endsWith('ended'))).toContain('client ended');
+    expect(events.at(-1)).toBe('closed');
+  });
+
   it('counts an answer that is too long as a failure', async () => {
     const port = await listen((socket) => socket.end('xyz'));
-    expect((await crr(port, 1, 2)).errors).toEqual({ EPROTO: 2 });
+    expect((await crr(port, 1, 2, 0, 'server')).errors).toEqual({ EPROTO: 2 });
   });
 
   it('gives up on a silent server', async () => {

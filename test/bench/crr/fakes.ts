@@ -5,6 +5,7 @@ export function fakeRun(flows: number, p50: number, changes: Partial<CrrRun> = {
   const quantiles = { min: p50 / 2, p50, p90: p50 * 2, p99: p50 * 3, p999: p50 * 4, max: p50 * 5 };
   return {
     tool: 'crr',
+    closes: 'client',
     target: '10.0.2.2:7',
     source: '10.0.2.15',
     interface: 'eth0',

@@ -20,7 +20,7 @@ function reportOf(cells: readonly CrrCell[], changes: Partial<CrrReport> = {}): 
       qemu: 'QEMU 10',
       passt: null,
     },
-    settings: { cpus: 2, flows: [1, 4], count: 2_000, warmup: 50, rounds: 3, maxRounds: 3 },
+    settings: { cpus: 2, flows: [1, 4], count: 2_000, closes: 'client', warmup: 50, rounds: 3, maxRounds: 3 },
     backEnds: { slipway: 'ours', 'qemu-user': 'libslirp' },
     notInstalled: [],
     failures: [],

@@ -5,7 +5,15 @@ import { measureRounds } from '../../../bench/crr/rounds.js';
 import type { BackEnd } from '../../../bench/crr/rounds.js';
 import { fakeRun } from './fakes.js';
 
-const settings: CrrSettings = { cpus: 2, flows: [1, 4], count: 100, warmup: 5, rounds: 3, maxRounds: 3 };
+const settings: CrrSettings = {
+  cpus: 2,
+  flows: [1, 4],
+  count: 100,
+  closes: 'client',
+  warmup: 5,
+  rounds: 3,
+  maxRounds: 3,
+};
 const silent = (): void => {};
 
 /** A back end whose p50 is what `p50` says of its n-th run, counted from 0; records its runs in `log`. */

@@ -2,7 +2,7 @@ import { array, assert, double, integer, property } from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { median, quantile, summarize } from '../../../bench/report/statistics.js';
 
-const values = array(double({ min: 0, max: 1e9, noNaN: true }), { minLength: 1, maxLength: 200 });
+const values = array(integer({ min: 0, max: 1e9 }), { minLength: 1, maxLength: 200 });
 const share = double({ min: 0, max: 1, noNaN: true });
 
 describe('quantile (nearest rank)', () => {
@@ -60,7 +60,7 @@ describe('summarize', () => {
         const scaled = summarize(all.map((value) => value * factor));
         expect(one.min).toBeLessThanOrEqual(one.median);
         expect(one.median).toBeLessThanOrEqual(one.max);
-        expect(scaled.median).toBeCloseTo(one.median * factor, -3);
+        expect(scaled.median).toBe(one.median * factor);
         expect(scaled.cov).toBeCloseTo(one.cov, 6);
       }),
     );

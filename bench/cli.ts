@@ -1,0 +1,9 @@
+/** `slipway bench`: the benchmarks. */
+import type { Command } from 'commander';
+import { registerCrr } from './crr/command.js';
+
+/** Adds `bench` and its benchmarks to the program. */
+export function registerBench(program: Command): void {
+  const bench = program.command('bench').description('measure Slipway, and what else is installed beside it');
+  registerCrr(bench);
+}
