@@ -10,9 +10,8 @@
  * - hot-path functions (marked "hot") throw nothing, allocate nothing and return `-errno` when the kernel refuses.
  */
 import { createRequire } from 'node:module';
-import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { packageRoot } from '../packageRoot.js';
 
 /** A mapping made by this thread. */
 export interface MappedRegion {
@@ -160,12 +159,7 @@ export interface Addon {
   watch(fd: number, events: { readable?: boolean; writable?: boolean }, callback: () => void): FdWatcher;
 }
 
-/** The checkout's or package's root: the folder that holds package.json. */
-export function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder);
-  return folder;
-}
+export { packageRoot };
 
 const require = createRequire(import.meta.url);
 

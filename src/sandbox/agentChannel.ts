@@ -1,14 +1,15 @@
 /** The host's end of the port to the guest's agent: several commands at once over one stream. */
 import type { Duplex } from 'node:stream';
-import { Command, withResolvers } from './command.js';
+import { Command } from './command.js';
 import type { CommandStreams } from './command.js';
+import { Deferred } from './deferred.js';
 import { FrameReader, FrameType, encodeFrame, encodeStart } from './frames.js';
 import type { Frame, StartRequest } from './frames.js';
 
 export class AgentChannel {
   /** Resolves once the guest has booted, with a complaint about its network; empty if it is up. */
   readonly ready: Promise<string>;
-  readonly #ready = withResolvers<string>();
+  readonly #ready = new Deferred<string>();
   readonly #reader = new FrameReader();
   readonly #commands = new Map<number, Command>();
   #nextRun = 1;

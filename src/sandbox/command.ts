@@ -2,6 +2,7 @@
 import { Readable } from 'node:stream';
 import type { Writable } from 'node:stream';
 import { SandboxError } from '../errors.js';
+import { Deferred } from './deferred.js';
 import { FrameType, words } from './frames.js';
 import type { Frame } from './frames.js';
 import { StdinPump } from './stdinPump.js';
@@ -61,8 +62,7 @@ class Output {
 export class Command {
   /** Resolves when the command has ended and its output is written; rejects if the guest goes first. */
   readonly result: Promise<CommandResult>;
-  readonly #resolve: (result: CommandResult) => void;
-  readonly #reject: (error: Error) => void;
+  readonly #outcome = new Deferred<CommandResult>();
   readonly #stdout: Output;
   readonly #stderr: Output;
   readonly #stdin: StdinPump | undefined;
@@ -72,8 +72,7 @@ export class Command {
     streams: CommandStreams,
     private readonly send: SendFrame,
   ) {
-    const { promise, resolve, reject } = withResolvers<CommandResult>();
-    [this.result, this.#resolve, this.#reject] = [promise, resolve, reject];
+    this.result = this.#outcome.promise;
     this.#stdout = new Output(streams.stdout, this.#credit(1));
     this.#stderr = new Output(streams.stderr, this.#credit(2));
     const { stdin } = streams;
@@ -108,14 +107,14 @@ export class Command {
   fail(error: Error): void {
     this.#over = true;
     this.#stdin?.stop();
-    this.#reject(error);
+    this.#outcome.reject(error);
   }
 
   async #finish(exitCode: number): Promise<void> {
     this.#over = true;
     this.#stdin?.stop();
     const [stdout, stderr] = await Promise.all([this.#stdout.text(), this.#stderr.text()]);
-    this.#resolve({ exitCode, stdout, stderr });
+    this.#outcome.resolve({ exitCode, stdout, stderr });
   }
 
   #credit(stream: number): (bytes: number) => void {
@@ -123,19 +122,4 @@ export class Command {
       if (!this.#over) this.send(FrameType.credit, words(stream, bytes));
     };
   }
-}
-
-/** A promise and its ends (Promise.withResolvers is newer than Node.js 20). */
-export function withResolvers<T>(): {
-  promise: Promise<T>;
-  resolve: (value: T) => void;
-  reject: (error: Error) => void;
-} {
-  let resolve: (value: T) => void = () => {};
-  let reject: (error: Error) => void = () => {};
-  const promise = new Promise<T>((onValue, onError) => {
-    resolve = onValue;
-    reject = onError;
-  });
-  return { promise, resolve, reject };
 }

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { MissingPieceError } from '../errors.js';
-import { packageRoot } from '../native/addon.js';
+import { packageRoot } from '../packageRoot.js';
 
 export interface GuestPieces {
   /** Debian's cloud kernel as an ELF file. */

@@ -23,11 +23,11 @@ export class LineTail {
   }
 }
 
-/** Without control characters: they are for terminals. */
+/** Without control characters and the sequences that one of them (ESC) begins: they are for terminals. */
 function clean(line: string): string {
   return line
-    .replaceAll(/\x1b\[[0-9;?]*[A-Za-z]/g, '')
-    .replaceAll(/[\x00-\x08\x0b-\x1f\x7f]/g, '')
+    .replaceAll(/\p{Cc}\[[0-9;?]*[A-Za-z]/gu, '')
+    .replaceAll(/\p{Cc}/gu, '')
     .slice(0, MAX_LINE)
     .trimEnd();
 }

@@ -30,18 +30,18 @@ export function qemuOptions(arch: Arch, settings: QemuSettings): string[] {
   const { accelerator, cpus, memoryMiB } = settings;
   const parameters = [`console=${arch.console}`, 'quiet', 'panic=-1', ...arch.kernelParameters];
   return [
-    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-    ...arch.machineOptions(accelerator),
-    ...['-smp', String(cpus), '-m', `${memoryMiB}M`],
+    ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
+    arch.machineOptions(accelerator),
+    ['-smp', String(cpus), '-m', `${memoryMiB}M`],
     // A vhost-user back end maps the guest's memory: it has to be a file that both share.
-    ...['-object', `memory-backend-memfd,id=memory,size=${memoryMiB}M,share=on`, '-numa', 'node,memdev=memory'],
-    ...['-kernel', settings.kernel, '-initrd', settings.initramfs],
-    ...['-append', [...parameters, ...settings.kernelParameters].join(' ')],
-    ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
-    ...['-chardev', `socket,id=agent,fd=${settings.agentFd}`],
-    ...['-device', 'virtio-serial-pci,max_ports=2', '-device', 'virtserialport,chardev=agent,nr=1'],
-    ...netOptions(settings.net),
-  ];
+    ['-object', `memory-backend-memfd,id=memory,size=${memoryMiB}M,share=on`, '-numa', 'node,memdev=memory'],
+    ['-kernel', settings.kernel, '-initrd', settings.initramfs],
+    ['-append', [...parameters, ...settings.kernelParameters].join(' ')],
+    ['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
+    ['-chardev', `socket,id=agent,fd=${settings.agentFd}`],
+    ['-device', 'virtio-serial-pci,max_ports=2', '-device', 'virtserialport,chardev=agent,nr=1'],
+    netOptions(settings.net),
+  ].flat();
 }
 
 function netOptions(net: SandboxNet): string[] {
@@ -56,11 +56,11 @@ function netOptions(net: SandboxNet): string[] {
       return ['-netdev', `stream,id=net,addr.type=unix,addr.path=${escaped(net.path)}`, '-device', device];
     case 'vhost-user':
       return [
-        ...['-chardev', `socket,id=net,path=${escaped(net.path)}`],
-        ...['-netdev', `vhost-user,id=net,chardev=net,queues=${net.queues}`],
+        ['-chardev', `socket,id=net,path=${escaped(net.path)}`],
+        ['-netdev', `vhost-user,id=net,chardev=net,queues=${net.queues}`],
         // One vector per queue, one for the control queue, one for the configuration.
-        ...['-device', `${device},mq=on,vectors=${2 * net.queues + 2}`],
-      ];
+        ['-device', `${device},mq=on,vectors=${2 * net.queues + 2}`],
+      ].flat();
   }
 }
 

@@ -107,7 +107,7 @@ export class Sandbox {
     const pieces = guestPieces();
     const accelerator = chooseAccelerator(arch, options.accelerator ?? 'auto');
     const folder = await mkdtemp(join(tmpdir(), 'slipway-'));
-    let stopServing = async (): Promise<void> => {};
+    let stopServing = nothing;
     try {
       const kernel = await arch.bootableKernel(options.kernel ?? pieces.vmlinux, folder);
       const initramfs = join(folder, 'initramfs.cpio');
@@ -211,6 +211,8 @@ function modulesFolder(pieces: GuestPieces, release: string | undefined): string
   return [join(pieces.modules, release), join('/lib/modules', release)].find((folder) => existsSync(folder));
 }
 
+const nothing = async (): Promise<void> => {};
+
 interface Attachment {
   readonly net: SandboxNet;
   /** Ends what was begun for this sandbox alone. */
@@ -219,7 +221,7 @@ interface Attachment {
 
 async function attach(options: SandboxOptions, folder: string): Promise<Attachment> {
   const { network, net } = options;
-  if (network === undefined) return { net: net ?? { kind: 'none' }, stop: async () => {} };
+  if (network === undefined) return { net: net ?? { kind: 'none' }, stop: nothing };
   if (net !== undefined) throw new UsageError('a sandbox takes either network or net, not both');
   const queues = options.queues ?? options.cpus ?? 1;
   const path = join(folder, 'network.socket');

@@ -1,0 +1,12 @@
+/** From the command line's options to the network's. */
+import { availableParallelism } from 'node:os';
+import type { RunConfig } from '../config.js';
+import type { NetworkOptions } from '../network.js';
+
+type NetworkFlags = Pick<RunConfig, 'workers' | 'mtu' | 'allowHostLoopback' | 'engine'>;
+
+/** @param queues queue pairs of the one device that will be served */
+export function networkOptions(config: NetworkFlags, queues: number): NetworkOptions {
+  const { mtu, allowHostLoopback } = config;
+  return { workers: config.workers ?? Math.min(queues, availableParallelism()), queues, mtu, allowHostLoopback };
+}

@@ -1,0 +1,30 @@
+/** `slipway serve`: the network for a VMM that somebody else starts. */
+import type { ServeConfig } from '../config.js';
+import { createLogger } from '../log.js';
+import { Network } from '../network.js';
+import { networkOptions } from './networkOptions.js';
+
+/** Serves until SIGINT or SIGTERM; SIGUSR1 writes the network's state to standard error. */
+export async function serve(config: ServeConfig): Promise<void> {
+  const log = createLogger(config.logLevel);
+  const ended = endingSignal();
+  const options = networkOptions(config, config.queues);
+  await using network = await Network.create(options);
+  const dump = (): void => void process.stderr.write(`${JSON.stringify(network.dump(), undefined, 2)}\n`);
+  process.on('SIGUSR1', dump);
+  const { vhostUser: path, queues } = config;
+  const mode = config.client ? 'client' : 'server';
+  await using port = await network.serve({ path, queues, mode });
+  process.stdout.write(
+    `${config.client ? 'connected to' : 'listening on'} ${port.path}: ${queues} queue pairs, ${options.workers} workers\n`,
+  );
+  log.info({ signal: await ended }, 'ending');
+  process.off('SIGUSR1', dump);
+}
+
+/** The first signal that asks for an end. Listened to from the start: a signal while starting up ends in order too. */
+function endingSignal(): Promise<string> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, resolve);
+  });
+}

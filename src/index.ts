@@ -1,0 +1,22 @@
+/** What `import … from 'slipway'` gives. */
+export { Network } from './network.js';
+export type { NetworkOptions } from './network.js';
+export { Sandbox } from './sandbox/sandbox.js';
+export type {
+  CommandResult,
+  GuestFiles,
+  RunOptions,
+  SandboxNet,
+  SandboxOptions,
+  TerminalSize,
+} from './sandbox/sandbox.js';
+export {
+  CommandTimeoutError,
+  GuestPanicError,
+  MissingPieceError,
+  QemuError,
+  SandboxClosedError,
+  SandboxError,
+  SlipwayError,
+  UsageError,
+} from './errors.js';
