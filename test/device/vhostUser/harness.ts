@@ -77,10 +77,48 @@ export async function bringUp(frontEnd: fe.FrontEnd, guest: fe.Guest): Promise<v
   frontEnd.send(fe.SET_PROTOCOL_FEATURES, fe.u64(fe.PROTOCOL_F_REPLY_ACK | 1n));
   frontEnd.send(fe.SET_OWNER);
   frontEnd.send(fe.SET_FEATURES, fe.u64(OFFERED | fe.F_PROTOCOL_FEATURES));
-  if ((await frontEnd.ack(fe.SET_MEM_TABLE, fe.memoryTable([guest.region]), [guest.memory])) !== 0n)
-    throw new Error('memory refused');
+  await obeyed(frontEnd, fe.SET_MEM_TABLE, fe.memoryTable([guest.region]), [guest.memory]);
   startRing(frontEnd, guest, 0);
-  if ((await frontEnd.ack(fe.SET_VRING_ENABLE, fe.state(0, 1))) !== 0n) throw new Error('ring refused');
+  await obeyed(frontEnd, fe.SET_VRING_ENABLE, fe.state(0, 1));
+}
+
+/** Sends a request with NEED_REPLY. Throws if it is refused. */
+export async function obeyed(
+  frontEnd: fe.FrontEnd,
+  request: number,
+  payload: Uint8Array,
+  fds: readonly number[] = [],
+): Promise<void> {
+  if ((await frontEnd.ack(request, payload, fds)) !== 0n) throw new Error(`request ${request} was refused`);
+}
+
+/** What QEMU 10 sends for `-netdev vhost-user,queues=2` before the guest runs: all but CONFIG is accepted. */
+export async function qemuInit(frontEnd: fe.FrontEnd, guest: fe.Guest): Promise<void> {
+  for (let pair = 0; pair < 2; pair++) {
+    await frontEnd.ask(fe.GET_FEATURES);
+    const protocolFeatures = (await frontEnd.askU64(fe.GET_PROTOCOL_FEATURES)) & ~(1n << 9n);
+    frontEnd.send(fe.SET_PROTOCOL_FEATURES, fe.u64(protocolFeatures));
+    if (pair === 0) {
+      await frontEnd.ask(fe.GET_QUEUE_NUM);
+      await frontEnd.ask(fe.GET_MAX_MEM_SLOTS);
+      frontEnd.send(fe.SET_OWNER);
+    }
+    await frontEnd.ask(fe.GET_FEATURES);
+    for (const ring of [0, 1]) frontEnd.send(fe.SET_VRING_CALL, fe.u64(2 * pair + ring), [guest.call]);
+  }
+  for (const ring of [0, 1]) await obeyed(frontEnd, fe.SET_VRING_ENABLE, fe.state(ring, 1));
+}
+
+/** What QEMU 10 sends when the guest's driver is ready; with a `base`, memory is known already. */
+export async function qemuStart(frontEnd: fe.FrontEnd, guest: fe.Guest, base = 0): Promise<void> {
+  for (let pair = 0; pair < 2; pair++) {
+    frontEnd.send(fe.SET_FEATURES, fe.u64((OFFERED & ~(1n << 17n)) | fe.F_PROTOCOL_FEATURES));
+    if (pair === 0 && base === 0) {
+      await obeyed(frontEnd, fe.ADD_MEM_REG, fe.singleRegion(guest.region), [guest.memory]);
+    }
+    for (const ring of [0, 1]) startRing(frontEnd, guest, 2 * pair + ring, base);
+  }
+  for (const ring of [0, 1, 2, 3]) await obeyed(frontEnd, fe.SET_VRING_ENABLE, fe.state(ring, 1));
 }
 
 /** The messages that start ring `index`, in QEMU's order. */

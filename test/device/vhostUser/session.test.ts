@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { addon } from '../../../src/native/addon.js';
 import * as fe from './frontEnd.js';
-import { bringUp, CONFIG, Harness, OFFERED, startRing } from './harness.js';
+import { bringUp, CONFIG, Harness, OFFERED, qemuInit, qemuStart, startRing } from './harness.js';
 
 let harness: Harness;
 let guest: fe.Guest;
@@ -92,40 +92,9 @@ describe('virtio device config space', () => {
 });
 
 describe('the order of QEMU 10 with two pairs', () => {
-  async function qemuInit(): Promise<void> {
-    for (let pair = 0; pair < 2; pair++) {
-      expect(await frontEnd.askU64(fe.GET_FEATURES)).toBe(OFFERED | fe.F_PROTOCOL_FEATURES);
-      const protocol = (await frontEnd.askU64(fe.GET_PROTOCOL_FEATURES)) & ~(1n << 9n);
-      frontEnd.send(fe.SET_PROTOCOL_FEATURES, fe.u64(protocol));
-      if (pair === 0) {
-        expect(await frontEnd.askU64(fe.GET_QUEUE_NUM)).toBeGreaterThanOrEqual(2n);
-        expect(await frontEnd.askU64(fe.GET_MAX_MEM_SLOTS)).toBe(64n);
-        frontEnd.send(fe.SET_OWNER);
-      }
-      await frontEnd.ask(fe.GET_FEATURES);
-      for (const ring of [0, 1]) frontEnd.send(fe.SET_VRING_CALL, fe.u64(2 * pair + ring), [guest.call]);
-    }
-    expect(await frontEnd.ack(fe.SET_VRING_ENABLE, fe.state(0, 1))).toBe(0n);
-    expect(await frontEnd.ack(fe.SET_VRING_ENABLE, fe.state(1, 1))).toBe(0n);
-  }
-
-  async function qemuStart(base = 0): Promise<void> {
-    for (let pair = 0; pair < 2; pair++) {
-      frontEnd.send(fe.SET_FEATURES, fe.u64((OFFERED & ~(1n << 17n)) | fe.F_PROTOCOL_FEATURES));
-      if (pair === 0 && base === 0)
-        expect(await frontEnd.ack(fe.ADD_MEM_REG, fe.singleRegion(guest.region), [guest.memory])).toBe(0n);
-      for (const ring of [0, 1]) startRing(frontEnd, guest, 2 * pair + ring, base);
-      if (pair === 1) {
-        expect(await frontEnd.ack(fe.SET_VRING_ENABLE, fe.state(2, 1))).toBe(0n);
-        expect(await frontEnd.ack(fe.SET_VRING_ENABLE, fe.state(3, 1))).toBe(0n);
-      }
-    }
-    await frontEnd.settled();
-  }
-
   test('starts and enables all rings with translated addresses', async () => {
-    await qemuInit();
-    await qemuStart();
+    await qemuInit(frontEnd, guest);
+    await qemuStart(frontEnd, guest);
     const { running, enabled, memory } = harness.device;
     expect([...running.keys()]).toEqual([0, 1, 2, 3]);
     expect([...enabled.values()]).toEqual([true, true, true, true]);
@@ -141,22 +110,22 @@ describe('the order of QEMU 10 with two pairs', () => {
   });
 
   test('stops, gives bases back, and starts again from there', async () => {
-    await qemuInit();
-    await qemuStart();
+    await qemuInit(frontEnd, guest);
+    await qemuStart(frontEnd, guest);
     harness.device.nextAvailIdx = 77;
     for (let ring = 0; ring < 4; ring++) {
       const reply = await frontEnd.ask(fe.GET_VRING_BASE, fe.state(ring, 0));
       expect([reply.getUint32(0, true), reply.getUint32(4, true)]).toEqual([ring, 77]);
       expect(harness.device.running.has(ring)).toBe(false);
     }
-    await qemuStart(77);
+    await qemuStart(frontEnd, guest, 77);
     expect([...harness.device.running.values()].map((setup) => setup.lastAvailIdx)).toEqual([77, 77, 77, 77]);
     expect([...harness.device.enabled.values()]).toEqual([true, true, true, true]);
   });
 
   test('SET_VRING_CALL on a running ring reaches the data plane; none is wanted with bit 8', async () => {
-    await qemuInit();
-    await qemuStart();
+    await qemuInit(frontEnd, guest);
+    await qemuStart(frontEnd, guest);
     frontEnd.send(fe.SET_VRING_CALL, fe.u64(1), [guest.call]);
     frontEnd.send(fe.SET_VRING_CALL, fe.u64(2 | fe.NO_FD));
     await frontEnd.settled();
@@ -165,8 +134,8 @@ describe('the order of QEMU 10 with two pairs', () => {
   });
 
   test('ethtool -L: pairs are disabled and enabled while they run', async () => {
-    await qemuInit();
-    await qemuStart();
+    await qemuInit(frontEnd, guest);
+    await qemuStart(frontEnd, guest);
     expect(await frontEnd.ack(fe.SET_VRING_ENABLE, fe.state(2, 0))).toBe(0n);
     expect(harness.device.enabled.get(2)).toBe(false);
     expect(await frontEnd.ack(fe.SET_VRING_ENABLE, fe.state(2, 1))).toBe(0n);
@@ -175,12 +144,12 @@ describe('the order of QEMU 10 with two pairs', () => {
   });
 
   test('RESET_DEVICE stops all rings and keeps memory', async () => {
-    await qemuInit();
-    await qemuStart();
+    await qemuInit(frontEnd, guest);
+    await qemuStart(frontEnd, guest);
     expect(await frontEnd.ack(fe.RESET_DEVICE)).toBe(0n);
     expect(harness.device.running.size).toBe(0);
     expect(harness.device.memory).toHaveLength(1);
-    await qemuStart(1);
+    await qemuStart(frontEnd, guest, 1);
     expect([...harness.device.running.keys()]).toEqual([0, 1, 2, 3]);
   });
 });
