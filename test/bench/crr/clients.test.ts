@@ -8,10 +8,10 @@ import { Transform } from 'node:stream';
 import type { TransformCallback } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { z } from 'zod';
 import { GuestServer } from '../../../bench/crr/guestServer.js';
 import { parseCrrRun } from '../../../bench/crr/result.js';
 import type { ClosingSide, CrrRun } from '../../../bench/crr/result.js';
+import { bulkRunSchema } from '../../../bench/guest/bulkRun.js';
 import { compileTool } from '../../../bench/native/tools.js';
 
 interface Ended {
@@ -39,23 +39,9 @@ async function crr(
   return parseCrrRun(exitCode ?? -1, stdout, stderr);
 }
 
-const bulkSchema = z.object({
-  bytes: z.number(),
-  equal: z.boolean(),
-  hops: z.number(),
-  streams: z.array(
-    z.object({
-      equal: z.boolean(),
-      error: z.string().optional(),
-      firstWrongOffset: z.number().optional(),
-      bytes: z.number(),
-    }),
-  ),
-});
-
 async function bulk(direction: string, port: number, bytes: number, streams: number, hopMs = 0) {
   const { exitCode, stdout } = await run('guest/bulk.c', [direction, '127.0.0.1', port, bytes, streams, hopMs]);
-  return { exitCode, ...bulkSchema.parse(JSON.parse(stdout)) };
+  return { exitCode, ...bulkRunSchema.parse(JSON.parse(stdout)) };
 }
 
 let server: GuestServer;
