@@ -38,6 +38,9 @@ export class FakeDataPlane implements DeviceDataPlane {
     for (const fd of [setup.kickFd, setup.callFd]) {
       if (fd !== -1 && addon.fdInfo(fd).kind !== 'eventfd') throw new Error('no eventfd');
     }
+    this.checkInMemory(setup.descTable, 16 * setup.size, 16);
+    this.checkInMemory(setup.availRing, 6 + 2 * setup.size, 2);
+    this.checkInMemory(setup.usedRing, 6 + 8 * setup.size, 4);
     this.running.set(index, setup);
     this.enabled.delete(index);
   }
@@ -67,6 +70,13 @@ export class FakeDataPlane implements DeviceDataPlane {
     this.enabled.clear();
     this.memory = [];
     this.features = 0n;
+  }
+
+  private checkInMemory(address: number, size: number, alignment: number): void {
+    const inside = this.memory.some(
+      (region) => address >= region.guestAddress && address + size <= region.guestAddress + region.size,
+    );
+    if (!inside || address % alignment !== 0) throw new Error(`a ring at ${address} is out of memory or not aligned`);
   }
 
   /** Calls must come one at a time; each takes a turn of the event loop. */
