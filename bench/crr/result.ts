@@ -101,6 +101,9 @@ export interface CrrReport {
   readonly notInstalled: readonly string[];
   /** Back ends that failed: they have the rounds up to then, and the benchmark's exit code is 1. */
   readonly failures: readonly { readonly backEnd: string; readonly message: string }[];
+  /** What the server adds to a CRR, measured before the rounds by one flow on the host. */
+  readonly serverSelfTest: ServerSummary['serviceUs'];
+  /** The server during the rounds, under the load of all flows. */
   readonly server: ServerSummary;
   readonly summaries: readonly CellSummary[];
   readonly cells: readonly CrrCell[];
@@ -150,3 +153,6 @@ export function summarizeCell(cell: CrrCell): CellSummary {
     ),
   };
 }
+
+/** What the server may add to a CRR at most, µs at p50: above that it would be part of what is measured. */
+export const SERVER_LIMIT_US = 50;

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { SlipwayError } from '../../src/errors.js';
-import { packageRoot } from '../../src/native/addon.js';
+import { packageRoot } from '../../src/packageRoot.js';
 
 /** A C program could not be compiled. */
 export class CompileError extends SlipwayError {

@@ -24,6 +24,7 @@ function reportOf(cells: readonly CrrCell[], changes: Partial<CrrReport> = {}): 
     backEnds: { slipway: 'ours', 'qemu-user': 'libslirp' },
     notInstalled: [],
     failures: [],
+    serverSelfTest: { p50: 12.5, p99: 40, max: 90 },
     server: {
       accepted: 1,
       answered: 12_000,
@@ -87,6 +88,12 @@ describe('crrTable', () => {
     expect(markdown).toContain('qemu-user FAILED: the guest did not boot');
     expect(markdown).toContain('~ not settled');
     expect(markdown).toContain('TCG');
-    expect(markdown).toContain('12.5 µs');
+    expect(markdown).toContain('adds 12.5 µs');
+    expect(markdown).not.toContain('ABOVE');
+  });
+
+  it('says when the server itself is too slow', () => {
+    const slow = reportOf([cell('slipway', 1, [100])], { serverSelfTest: { p50: 50, p99: 80, max: 90 } });
+    expect(markdownTable(crrTable(slow))).toContain('ABOVE ITS LIMIT');
   });
 });
