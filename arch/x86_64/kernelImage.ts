@@ -57,18 +57,20 @@ export async function elfRelease(path: string): Promise<string | undefined> {
 
 /**
  * Writes the ELF kernel out of a bzImage.
- * @throws {MissingPieceError} if the image is broken or packed in a way nobody here can unpack
+ * @returns false if it is packed in a way that nothing installed here unpacks
+ * @throws {MissingPieceError} if the image is broken
  */
-export async function extractVmlinux(bzImage: string, target: string): Promise<void> {
+export async function extractVmlinux(bzImage: string, target: string): Promise<boolean> {
   const payload = payloadOf(await readFile(bzImage), bzImage);
   if (payload.subarray(0, 2).equals(GZIP_MAGIC)) {
     await writeFile(target, gunzipSync(payload));
-  } else {
-    const decompressor = DECOMPRESSORS.find(({ magic }) => payload.subarray(0, magic.length).equals(magic));
-    if (decompressor === undefined) throw new MissingPieceError(`${bzImage} is packed in an unknown way`);
-    await unpack(decompressor.program, payload.subarray(0, -SIZE_SUFFIX), target);
+    return true;
   }
+  const decompressor = DECOMPRESSORS.find(({ magic }) => payload.subarray(0, magic.length).equals(magic));
+  if (decompressor === undefined) return false;
+  if (!(await unpack(decompressor.program, payload.subarray(0, -SIZE_SUFFIX), target))) return false;
   if ((await kernelFormat(target)) !== 'elf') throw new MissingPieceError(`${bzImage} holds no ELF kernel`);
+  return true;
 }
 
 function payloadOf(image: Buffer, path: string): Buffer {
@@ -79,15 +81,18 @@ function payloadOf(image: Buffer, path: string): Buffer {
   return image.subarray(start, end);
 }
 
-async function unpack(program: string, packed: Buffer, target: string): Promise<void> {
+/** @returns false if the program isn't installed, or can't make sense of it */
+async function unpack(program: string, packed: Buffer, target: string): Promise<boolean> {
   const child = spawn(program, ['-dc'], { stdio: ['pipe', 'pipe', 'ignore'] });
-  const failed = once(child, 'error').then(([error]: unknown[]) => {
-    throw new MissingPieceError(`cannot run ${program} to unpack the kernel (${String(error)}); install it`);
-  });
-  // A program that gives up early makes itself known by its output, not by this pipe.
+  // A program that gives up early makes itself known by its exit code, not by this pipe.
   child.stdin.on('error', () => {});
   child.stdin.end(packed);
-  await Promise.race([failed, pipeline(child.stdout, createWriteStream(target))]);
+  try {
+    await Promise.all([once(child, 'close'), pipeline(child.stdout, createWriteStream(target))]);
+  } catch {
+    return false;
+  }
+  return child.exitCode === 0;
 }
 
 async function readStart(path: string, length: number): Promise<Buffer> {

@@ -42,10 +42,5 @@ async function bootableKernel(image: string, folder: string): Promise<BootableKe
   if ((await kernelFormat(image)) === 'elf') return { path: image, release: await elfRelease(image) };
   const release = await bzImageRelease(image);
   const path = join(folder, 'vmlinux');
-  try {
-    await extractVmlinux(image, path);
-    return { path, release };
-  } catch {
-    return { path: image, release };
-  }
+  return { path: (await extractVmlinux(image, path)) ? path : image, release };
 }

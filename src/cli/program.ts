@@ -22,9 +22,9 @@ export async function createProgram(): Promise<Command> {
     .version(version)
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(complaint(text)) })
-    .argument('[command]')
-    .allowExcessArguments()
-    .action((name: string | undefined) => {
+    .usage('[options] <command>')
+    .argument('[command...]')
+    .action(([name]: string[]) => {
       const what = name === undefined ? 'no command given' : `unknown command "${name}"`;
       throw new UsageError(`${what}; slipway --help lists them`);
     });
@@ -61,6 +61,7 @@ function addRun(program: Command): void {
     .option('--console', "show the guest's console on standard error", false)
     .action(async (command: string[], flags: unknown) => {
       const config = parseRunConfig(flags);
+      if (command[0] === '') throw new UsageError('the command is empty');
       const { run } = await import('./run.js');
       await run(config, command);
     });

@@ -14,10 +14,9 @@ export async function serve(config: ServeConfig): Promise<void> {
   process.on('SIGUSR1', dump);
   const { vhostUser: path, queues } = config;
   const mode = config.client ? 'client' : 'server';
-  await using port = await network.serve({ path, queues, mode });
-  process.stdout.write(
-    `${config.client ? 'connected to' : 'listening on'} ${port.path}: ${queues} queue pairs, ${options.workers} workers\n`,
-  );
+  await network.serve({ path, queues, mode });
+  const verb = config.client ? 'connecting to' : 'listening on';
+  process.stdout.write(`${verb} ${path}: ${count(queues, 'queue pair')}, ${count(options.workers, 'worker')}\n`);
   log.info({ signal: await ended }, 'ending');
   process.off('SIGUSR1', dump);
 }
@@ -27,4 +26,8 @@ function endingSignal(): Promise<string> {
   return new Promise((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, resolve);
   });
+}
+
+function count(number: number, thing: string): string {
+  return `${number} ${thing}${number === 1 ? '' : 's'}`;
 }

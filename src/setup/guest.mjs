@@ -69,7 +69,9 @@ async function extractKernel() {
   /** @type {typeof import('../../arch/x86_64/kernelImage.js')} */
   const { extractVmlinux } = await import(compiled);
   const scratch = `${vmlinux}.${process.pid}`;
-  await extractVmlinux(vmlinuz, scratch);
+  if (!(await extractVmlinux(vmlinuz, scratch))) {
+    throw new SetupError(`cannot unpack the guest's kernel ${vmlinuz}; install lz4, xz-utils and zstd, then try again`);
+  }
   renameSync(scratch, vmlinux);
 }
 

@@ -1,0 +1,45 @@
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startSlipway } from './slipway.js';
+import type { Invocation } from './slipway.js';
+
+let folder = '';
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'slipway-serve-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+async function startServing(path: string): Promise<Invocation> {
+  const invocation = startSlipway(['serve', '--vhost-user', path, '--queues', '2', '--workers', '1']);
+  const { stdout } = invocation.child;
+  if (stdout === null) throw new Error('no standard output');
+  await once(stdout, 'readable');
+  return invocation;
+}
+
+describe('slipway serve', () => {
+  it.for(['SIGINT', 'SIGTERM'] as const)('says in one line that it listens, and ends with 0 on %s', async (signal) => {
+    const path = join(folder, `${signal}.socket`);
+    const { child, outcome } = await startServing(path);
+    expect(existsSync(path)).toBe(true);
+    child.kill(signal);
+    const { exitCode, stdout, stderr } = await outcome;
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+    expect(stdout).toBe(`listening on ${path}: 2 queue pairs, 1 worker\n`);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it('writes its state to standard error on SIGUSR1 and goes on', async () => {
+    const { child, outcome } = await startServing(join(folder, 'dump.socket'));
+    if (child.stderr === null) throw new Error('no standard error');
+    child.kill('SIGUSR1');
+    await once(child.stderr, 'readable');
+    child.kill('SIGTERM');
+    const { exitCode, stderr } = await outcome;
+    expect(exitCode).toBe(0);
+    expect(JSON.parse(stderr)).toBeTypeOf('object');
+  });
+});
