@@ -8,7 +8,7 @@ import type { Addon, FdWatcher } from '../../src/native/addon.js';
 import type { DeviceConfig, DeviceDataPlane } from '../dataPlane.js';
 import { errorCode, errorText } from './errors.js';
 import { VhostUserSession } from './session.js';
-import type { VhostUserLog } from './session.js';
+import type { SessionEnd, VhostUserLog } from './session.js';
 import { listenOn, socketError } from './socketFile.js';
 
 /** A front end that comes while another is served waits so long for that one to leave: a VMM that restarts overtakes its own goodbye. */
@@ -21,6 +21,8 @@ const RECONNECT_MS = 500;
 const ACCEPT_RETRY_MS = 1000;
 /** Connections accepted in one turn of the event loop. */
 const ACCEPTS_PER_TURN = 16;
+/** Pause after a front end ended as the one before it: some try again at once, for ever. */
+const REPEAT_PAUSE_MS = 50;
 const EAGAIN = 11;
 const ECONNABORTED = 103;
 
@@ -54,8 +56,8 @@ export class VhostUserServer {
   private watcher: FdWatcher | undefined;
   private timer: NodeJS.Timeout | undefined;
   private closed = false;
-  /** Why the last front end was dropped: one that comes back only to fail the same way is logged once. */
-  private lastFailure: string | undefined;
+  /** How the last front end ended, if not well: one that comes back only to end the same way is logged once. */
+  private lastTrouble: string | undefined;
   private saidWaiting = false;
   /** Said once for each front end served. */
   private saidRefused = false;
@@ -104,7 +106,7 @@ export class VhostUserServer {
   }
 
   private watchListener(): void {
-    this.watcher = this.addon.watch(this.listenFd, { readable: true }, () => this.accept());
+    this.watcher ??= this.addon.watch(this.listenFd, { readable: true }, () => this.accept());
   }
 
   private unwatchListener(): void {
@@ -127,7 +129,7 @@ export class VhostUserServer {
       `vhost-user: can't accept a front end (errno ${errno}); trying again in ${ACCEPT_RETRY_MS} ms`,
     );
     this.unwatchListener();
-    this.timer = setTimeout(() => this.watchListener(), ACCEPT_RETRY_MS);
+    this.later(ACCEPT_RETRY_MS, () => this.watchListener());
   }
 
   private admit(fd: number): void {
@@ -156,29 +158,52 @@ export class VhostUserServer {
     const session = new VhostUserSession(this.addon, fd, device, config, log);
     this.session = session;
     this.saidRefused = false;
-    if (this.lastFailure === undefined) log.info(`vhost-user: a front end connected at ${path}`);
+    if (this.lastTrouble === undefined) log.info(`vhost-user: a front end connected at ${path}`);
     this.options.onConnect?.();
-    this.serving = session.run().then((failure) => this.ended(failure));
+    this.serving = session.run().then((end) => this.ended(end));
   }
 
-  private ended(failure: string | undefined): void {
-    const { log, path } = this.options;
+  private ended(end: SessionEnd): void {
     this.session = undefined;
-    if (failure !== undefined && failure !== this.lastFailure) {
-      log.warn(`vhost-user: dropped the front end at ${path}: ${failure}`);
-    } else if (failure === undefined && this.lastFailure === undefined) {
-      log.info(`vhost-user: the front end at ${path} left`);
-    }
-    this.lastFailure = failure;
+    const repeated = this.report(end);
     this.options.onDisconnect?.();
     if (this.closed) return;
+    if (this.options.mode === 'client') {
+      this.later(RECONNECT_MS, () => this.reconnect());
+    } else if (repeated) {
+      this.unwatchListener();
+      this.later(REPEAT_PAUSE_MS, () => this.serveNext());
+    } else {
+      this.serveNext();
+    }
+  }
+
+  /** Says how a front end ended. Returns whether it was the same trouble as with the last one. */
+  private report({ failure, setUp }: SessionEnd): boolean {
+    const { log, path, config } = this.options;
+    if (failure === undefined && setUp) {
+      log.info(`vhost-user: the front end at ${path} left`);
+      this.lastTrouble = undefined;
+      return false;
+    }
+    const trouble =
+      failure === undefined
+        ? `vhost-user: the front end at ${path} left before it shared memory, as QEMU does if it wants more queues than the ${config.pairs} pairs of this device`
+        : `vhost-user: dropped the front end at ${path}: ${failure}`;
+    const repeated = trouble === this.lastTrouble;
+    this.lastTrouble = trouble;
+    if (!repeated && failure !== undefined) log.warn(trouble);
+    else if (!repeated && !this.closed) log.info(trouble);
+    return repeated;
+  }
+
+  private serveNext(): void {
     const next = this.waiting.shift();
     if (next !== undefined) {
       clearTimeout(next.timer);
       this.serve(next.fd);
-    } else if (this.options.mode === 'client') {
-      this.timer = setTimeout(() => this.reconnect(), RECONNECT_MS);
     }
+    this.watchListener();
   }
 
   /** Client mode: connects, or tries again later if nobody listens yet. Throws if the path can never work. */
@@ -193,7 +218,7 @@ export class VhostUserServer {
         throw socketError(path, error, 'connect to');
       if (!this.saidWaiting) log.info(`vhost-user: waiting for a front end to listen at ${path}`);
       this.saidWaiting = true;
-      this.timer = setTimeout(() => this.reconnect(), RECONNECT_MS);
+      this.later(RECONNECT_MS, () => this.reconnect());
       return;
     }
     this.saidWaiting = false;
@@ -205,10 +230,15 @@ export class VhostUserServer {
       this.connect();
     } catch (error) {
       const text = errorText(error);
-      if (text !== this.lastFailure) this.options.log.warn(`vhost-user: ${text}`);
-      this.lastFailure = text;
-      this.timer = setTimeout(() => this.reconnect(), RECONNECT_MS);
+      if (text !== this.lastTrouble) this.options.log.warn(`vhost-user: ${text}`);
+      this.lastTrouble = text;
+      this.later(RECONNECT_MS, () => this.reconnect());
     }
+  }
+
+  private later(ms: number, action: () => void): void {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(action, ms);
   }
 }
 

@@ -28,6 +28,14 @@ export interface VhostUserLog {
   warn(message: string): void;
 }
 
+/** How a connection ended. */
+export interface SessionEnd {
+  /** What the front end, or the data plane, did wrong; `undefined` if the front end left, or `close` was called. */
+  readonly failure: string | undefined;
+  /** The front end got so far as to share its memory. */
+  readonly setUp: boolean;
+}
+
 const OFFERED_FEATURES = DEVICE_FEATURES | VHOST_USER_F_PROTOCOL_FEATURES;
 const ACK = wire.encodeU64(0n);
 const NACK = wire.encodeU64(1n);
@@ -42,6 +50,7 @@ export class VhostUserSession {
   private features: bigint | undefined;
   private protocolFeatures = 0n;
   private closing = false;
+  private setUp = false;
 
   /** Takes the connected socket over. */
   constructor(
@@ -56,11 +65,8 @@ export class VhostUserSession {
     this.configSpace = netConfigSpace(config);
   }
 
-  /**
-   * Serves the connection to its end and releases everything. Never rejects: resolves with what the front end, or the
-   * data plane, did wrong, or with `undefined` if the front end left, or `close` was called.
-   */
-  async run(): Promise<string | undefined> {
+  /** Serves the connection to its end and releases everything. Never rejects. */
+  async run(): Promise<SessionEnd> {
     this.dataPlane.onQueueBroken = (queue, reason) => this.queueBroken(queue, reason);
     const leftover: number[] = [];
     let failure: string | undefined;
@@ -80,7 +86,7 @@ export class VhostUserSession {
     this.vrings.release();
     this.closeRegions(this.memory.regions);
     closeAll(this.addon, leftover);
-    return failure;
+    return { failure, setUp: this.setUp };
   }
 
   /** Ends the connection; `run` resolves soon. */
@@ -264,6 +270,7 @@ export class VhostUserSession {
     try {
       await this.dataPlane.setMemory(table.regions);
       this.memory = table;
+      this.setUp = true;
     } catch (error) {
       failure = error;
       this.memory = MemoryTable.EMPTY;

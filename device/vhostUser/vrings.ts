@@ -225,10 +225,15 @@ export class Vrings {
     return ring.enabled ?? (this.features & VHOST_USER_F_PROTOCOL_FEATURES) === 0n;
   }
 
-  /** virtio 1.2 §5.1.2: the control queue is 2N, where "N=1 if neither VIRTIO_NET_F_MQ nor VIRTIO_NET_F_RSS are negotiated". */
+  /**
+   * The data plane's number of a ring's queue. virtio 1.2 §5.1.2: the control queue is 2N, where "N=1 if neither
+   * VIRTIO_NET_F_MQ nor VIRTIO_NET_F_RSS are negotiated", and there are no queues beyond it.
+   */
   private queueOf(ring: Vring): number {
-    const singlePair = (this.features & VIRTIO_NET_F_MQ) === 0n && (this.features & VIRTIO_NET_F_CTRL_VQ) !== 0n;
-    return singlePair && ring.index === 2 ? 2 * this.dataPlane.pairs : ring.index;
+    const multiqueue = (this.features & VIRTIO_NET_F_MQ) !== 0n || (this.features & VIRTIO_NET_F_CTRL_VQ) === 0n;
+    if (multiqueue || ring.index < 2) return ring.index;
+    if (ring.index === 2) return 2 * this.dataPlane.pairs;
+    throw new VhostUserRequestError(`there is no ring ${ring.index} without VIRTIO_NET_F_MQ`);
   }
 
   private closeFd(fd: number | undefined): void {

@@ -61,6 +61,19 @@ test('a second front end is refused with one line while the first stays', async 
   await harness.leave(first);
 });
 
+test('a front end that leaves over the number of queues, and comes back for ever, is logged once', async () => {
+  await using harness = Harness.started();
+  for (let round = 0; round < 5; round++) {
+    const frontEnd = harness.connect();
+    await frontEnd.ask(fe.GET_QUEUE_NUM);
+    await harness.leave(frontEnd);
+  }
+  expect(harness.infos).toEqual([
+    expect.stringContaining('connected'),
+    expect.stringContaining('wants more queues than the 2 pairs'),
+  ]);
+});
+
 test('a front end that stalls within a message holds up nothing: the server closes at once', async () => {
   const harness = Harness.started();
   const frontEnd = harness.connect();
