@@ -155,10 +155,15 @@ export class VhostUserServer {
 
   private serve(fd: number): void {
     const { device, config, log, path } = this.options;
-    const session = new VhostUserSession(this.addon, fd, device, config, log);
+    const connected = `vhost-user: a front end connected at ${path}`;
+    // After trouble, a connection alone proves nothing.
+    const afterTrouble = this.lastTrouble !== undefined;
+    const session = new VhostUserSession(this.addon, fd, device, config, log, () => {
+      if (afterTrouble) log.info(connected);
+    });
     this.session = session;
     this.saidRefused = false;
-    if (this.lastTrouble === undefined) log.info(`vhost-user: a front end connected at ${path}`);
+    if (!afterTrouble) log.info(connected);
     this.options.onConnect?.();
     this.serving = session.run().then((end) => this.ended(end));
   }
@@ -182,7 +187,7 @@ export class VhostUserServer {
   private report({ failure, setUp }: SessionEnd): boolean {
     const { log, path, config } = this.options;
     if (failure === undefined && setUp) {
-      log.info(`vhost-user: the front end at ${path} left`);
+      if (!this.closed) log.info(`vhost-user: the front end at ${path} left`);
       this.lastTrouble = undefined;
       return false;
     }

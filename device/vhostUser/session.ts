@@ -59,6 +59,8 @@ export class VhostUserSession {
     private readonly dataPlane: DeviceDataPlane,
     config: DeviceConfig,
     private readonly log: VhostUserLog,
+    /** Called once, when the front end has shared its memory. */
+    private readonly onSetUp: () => void = () => undefined,
   ) {
     this.socket = new MessageSocket(addon, fd);
     this.vrings = new Vrings(addon, dataPlane);
@@ -270,7 +272,6 @@ export class VhostUserSession {
     try {
       await this.dataPlane.setMemory(table.regions);
       this.memory = table;
-      this.setUp = true;
     } catch (error) {
       failure = error;
       this.memory = MemoryTable.EMPTY;
@@ -278,6 +279,7 @@ export class VhostUserSession {
     const kept = new Set(this.memory.regions);
     this.closeRegions([...new Set([...old.regions, ...table.regions])].filter((region) => !kept.has(region)));
     await this.vrings.resumeIn(this.memory);
+    if (failure === undefined) this.markSetUp();
     if (failure !== undefined) throw new VhostUserRequestError(`guest memory can't be mapped: ${errorText(failure)}`);
   }
 
@@ -294,6 +296,11 @@ export class VhostUserSession {
   private queueBroken(queue: number, reason: string): void {
     const ring = this.vrings.markBroken(queue);
     if (ring !== undefined) this.log.warn(`vhost-user: ring ${ring} is stopped, its driver broke the rules: ${reason}`);
+  }
+
+  private markSetUp(): void {
+    if (!this.setUp) this.onSetUp();
+    this.setUp = true;
   }
 
   private closeRegions(regions: readonly VhostMemoryRegion[]): void {

@@ -72,6 +72,12 @@ test('a front end that leaves over the number of queues, and comes back for ever
     expect.stringContaining('connected'),
     expect.stringContaining('wants more queues than the 2 pairs'),
   ]);
+  const good = harness.connect();
+  const guest = new fe.Guest();
+  await bringUp(good, guest);
+  await harness.leave(good);
+  expect(harness.infos.slice(2)).toEqual([expect.stringContaining('connected'), expect.stringContaining('left')]);
+  guest.close();
 });
 
 test('a front end that stalls within a message holds up nothing: the server closes at once', async () => {
