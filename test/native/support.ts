@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { addon, packageRoot } from '../../src/native/addon.js';
+import { addon } from '../../src/native/addon.js';
+import { packageRoot } from '../../src/packageRoot.js';
 
 export const EINVAL = 22;
 export const EAGAIN = 11;

@@ -67,24 +67,6 @@ describe('watch', () => {
     expect(readable).toBe(0);
   });
 
-  it('runs process.nextTick and promises after the callback', async () => {
-    const order: string[] = [];
-    await new Promise<void>((resolve) => {
-      const watcher = watch(left, { readable: true }, () => {
-        watcher.close();
-        process.nextTick(() => order.push('tick'));
-        void Promise.resolve().then(() => order.push('promise'));
-        setImmediate(() => {
-          order.push('immediate');
-          resolve();
-        });
-        order.push('callback');
-      });
-      addon.unixSend(right, byte, 0, []);
-    });
-    expect(order).toEqual(['callback', 'tick', 'promise', 'immediate']);
-  });
-
   it('is silent once closed, twice if need be, inside the callback or out of it', async () => {
     let calls = 0;
     const inside = watch(left, { readable: true }, () => {
@@ -162,6 +144,24 @@ describe('a process with a watcher', () => {
     `);
     // The timer alone would not have kept the process: the watcher did, and then let go.
     expect(ended).toEqual({ code: 0, signal: null, output: 'called\n' });
+  });
+
+  it('runs process.nextTick and promises between one callback and the next', async () => {
+    const ended = await runChild(`${setUp}
+      const order = [];
+      // Both ends are ready in the same turn of the loop.
+      for (const fd of [left, right]) {
+        const watcher = addon.watch(fd, { writable: true }, () => {
+          watcher.close();
+          order.push('callback');
+          process.nextTick(() => order.push('tick'));
+          Promise.resolve().then(() => order.push('promise'));
+        });
+      }
+      process.on('exit', () => console.log(order.join(' ')));
+    `);
+    const once = 'callback tick promise';
+    expect(ended).toEqual({ code: 0, signal: null, output: `${once} ${once}\n` });
   });
 
   it('gets an exception in the callback as an uncaught one', async () => {
