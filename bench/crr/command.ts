@@ -1,11 +1,13 @@
 /** `slipway bench crr`: options, progress and output. */
-import { writeFileSync } from 'node:fs';
+import { accessSync, constants, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { dirname } from 'node:path';
 import { Option } from 'commander';
 import type { Command } from 'commander';
 import { markdownTable, terminalTable } from '../report/table.js';
+import { UsageError, describeError } from '../../src/errors.js';
 import { addPeer, flowsList, integer } from './arguments.js';
 import type { Peer } from './arguments.js';
-import { benchCrr } from './bench.js';
 import { crrTable } from './report.js';
 import type { ClosingSide } from './result.js';
 
@@ -47,7 +49,7 @@ export function registerCrr(bench: Command): void {
       integer(1, 1_000),
     )
     .addOption(new Option('--close <side>', 'which side closes first').choices(['client', 'server']).default('client'))
-    .option('--workers <n>', 'our poll workers (default: one per queue pair)', integer(1, 64))
+    .option('--workers <n>', 'our poll workers (default: one per queue pair, at most one per CPU)', integer(1, 64))
     .option('--mtu <bytes>', 'our MTU', integer(1_280, 65_535), 1_500)
     .option(
       '--peer <name=socket>',
@@ -79,12 +81,14 @@ function shortened(command: Command): Flags {
 }
 
 async function run(flags: Flags): Promise<void> {
+  for (const path of [flags.json, flags.markdown]) if (path !== undefined) checkWritable(path);
+  const { benchCrr } = await import('./bench.js');
   const report = await benchCrr(
     {
       ...flags,
       closes: flags.close,
       maxRounds: Math.max(flags.rounds, flags.maxRounds ?? 0),
-      workers: flags.workers ?? flags.cpus,
+      workers: flags.workers ?? Math.min(flags.cpus, availableParallelism()),
       peers: flags.peer,
       installedPeers: flags.peers,
     },
@@ -95,4 +99,13 @@ async function run(flags: Flags): Promise<void> {
   if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(report, null, 2)}\n`);
   if (flags.markdown !== undefined) writeFileSync(flags.markdown, markdownTable(table));
   if (report.failures.length > 0) process.exitCode = 1;
+}
+
+/** Minutes of measuring shouldn't end with a path that can't be written. */
+function checkWritable(path: string): void {
+  try {
+    accessSync(dirname(path), constants.W_OK);
+  } catch (error) {
+    throw new UsageError(`cannot write ${path}: ${describeError(error)}`);
+  }
 }
