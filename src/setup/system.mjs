@@ -86,7 +86,7 @@ export function run(program, args, { failure, cwd = root, env = {} }) {
  */
 function reasonIn(output) {
   const lines = output.split('\n').flatMap((line) => (line.trim() === '' ? [] : [line.trim()]));
-  return lines.find((line) => /^E: |error/i.test(line)) ?? lines.at(-1);
+  return lines.find((line) => /^E: |error/i.test(line) && !/^(npm )?warn/i.test(line)) ?? lines.at(-1);
 }
 
 /**
