@@ -1,0 +1,226 @@
+/**
+ * Frames for the driver (virtio 1.2 §5.1.6.3, §5.1.6.4), built in its own receive buffers.
+ *
+ * `reserve` looks at buffers without taking them; the caller writes the headers at `header[headerOffset…]`, lets a
+ * system call fill the payload's triples, and `commit`s the length that it came to: only then are buffers taken. With
+ * MRG_RXBUF a frame spans as many chains as it needs, all but the last filled, all shown together (§5.1.6.4.1).
+ */
+import type { GuestMemory } from './guestMemory.js';
+import {
+  HDR_CSUM_OFFSET,
+  HDR_CSUM_START,
+  HDR_F_NEEDS_CSUM,
+  HDR_FLAGS,
+  HDR_GSO_SIZE,
+  HDR_GSO_TYPE,
+  HDR_HDR_LEN,
+  HDR_NUM_BUFFERS,
+} from './netHeader.js';
+import { MAX_IOVECS, type Virtqueue } from './virtqueue.js';
+
+/** Chains that one frame may span: 64 KiB in the smallest buffers that Linux posts, with room. */
+const MAX_CHAINS = 128;
+/** Bytes of a frame, from its start, that the caller may write in place. */
+export const MAX_HEADERS = 128;
+
+export class ReceiveQueue {
+  /** Where the frame's first bytes go, valid after `reserve`. */
+  header: Uint8Array = new Uint8Array(0);
+  headerOffset = 0;
+  /** Triples set by `payload`. The one before `payloadFirst` is free for the caller. */
+  payloadFirst = 0;
+  payloadCount = 0;
+  /** Chains given back unused because they broke a rule. */
+  faults = 0;
+
+  private readonly heads = new Uint16Array(MAX_CHAINS);
+  private readonly sizes = new Float64Array(MAX_CHAINS);
+  private chains = 0;
+  private triples = 0;
+  private netHeader: Uint8Array = new Uint8Array(0);
+  private netHeaderOffset = 0;
+  private scattered = false;
+  private readonly scratch = new Uint8Array(12 + MAX_HEADERS);
+  /** The triples as the driver posted them, kept while `scattered`. */
+  private readonly posted = new Uint32Array(3 * (12 + MAX_HEADERS));
+
+  /**
+   * @param first index of the first triple of the scratch that this queue may use; it uses MAX_IOVECS from there, and
+   *   one before
+   * @param headerSize bytes of the virtio-net header
+   * @param mergeable MRG_RXBUF was negotiated
+   */
+  constructor(
+    private readonly queue: Virtqueue,
+    private readonly memory: GuestMemory,
+    private readonly iovecs: Uint32Array,
+    private readonly first: number,
+    private readonly headerSize: number,
+    private readonly mergeable: boolean,
+  ) {}
+
+  /**
+   * Finds buffers for a frame of `least` to `most` bytes. Returns the bytes there is room for, at most `most`; 0 when
+   * there is no room for `least`.
+   */
+  reserve(least: number, most: number): number {
+    const { queue } = this;
+    this.chains = 0;
+    this.triples = 0;
+    let room = -this.headerSize;
+    let waiting = queue.waiting();
+    if (waiting === 0) waiting = queue.poll();
+    while (room < most && this.chains < MAX_CHAINS) {
+      if (this.chains === waiting) {
+        waiting = queue.poll();
+        if (this.chains === waiting) break;
+      }
+      const head = queue.headAt(this.chains);
+      if (head < 0) return 0;
+      if (!this.append(head)) {
+        if (this.chains > 0) break; // out of triples, or a bad chain that comes first next time
+        this.refuse(head);
+        waiting = queue.waiting();
+        continue;
+      }
+      room += this.sizes[this.chains - 1]!;
+      if (!this.mergeable) break;
+    }
+    if (room < least) {
+      // Without MRG_RXBUF a frame that doesn't fit one buffer never will: drop the buffer, not the queue (§5.1.6.3.1).
+      if (this.chains > 0 && !this.mergeable) this.refuse(this.heads[0]!);
+      return 0;
+    }
+    this.placeHeader();
+    return Math.min(room, most);
+  }
+
+  /** Points `payloadFirst` and `payloadCount` at `length` bytes that begin `from` bytes into the reserved frame. */
+  payload(from: number, length: number): void {
+    let skip = this.headerSize + from;
+    let at = this.first;
+    while (skip >= this.iovecs[3 * at + 2]!) skip -= this.iovecs[3 * at++ + 2]!;
+    this.iovecs[3 * at + 1] = this.iovecs[3 * at + 1]! + skip;
+    this.iovecs[3 * at + 2] = this.iovecs[3 * at + 2]! - skip;
+    this.payloadFirst = at;
+    let rest = length;
+    while (rest > 0) {
+      const size = 3 * at++ + 2;
+      if (this.iovecs[size]! > rest) this.iovecs[size] = rest;
+      rest -= this.iovecs[size]!;
+    }
+    this.payloadCount = at - this.payloadFirst;
+  }
+
+  /**
+   * Takes the buffers of a frame of `length` bytes, the first `headers` of which the caller wrote at `header`, and stages
+   * them as used.
+   * @param csumStart where the checksum begins in the frame, 0 if it is complete (§5.1.6.4.1)
+   * @param gsoType GSO_NONE or what the driver accepted, with segments of `gsoSize` bytes
+   */
+  commit(
+    length: number,
+    headers: number,
+    csumStart: number,
+    csumOffset: number,
+    gsoType: number,
+    gsoSize: number,
+  ): void {
+    let rest = length + this.headerSize;
+    let used = 0;
+    while (rest > 0) rest -= this.sizes[used++]!;
+    this.writeNetHeader(csumStart, csumOffset, gsoType, gsoSize, headers, used);
+    if (this.scattered) this.scatter(this.scratch, headers + this.headerSize, this.posted, 0);
+    this.queue.take(used);
+    rest = length + this.headerSize;
+    for (let n = 0; n < used; n++) {
+      this.queue.pushUsed(this.heads[n]!, Math.min(rest, this.sizes[n]!));
+      rest -= this.sizes[n]!;
+    }
+  }
+
+  /** Takes buffers for a whole frame that lies elsewhere, its checksums complete. False when there is no room. */
+  copy(frame: Uint8Array, length: number): boolean {
+    if (this.reserve(length, length) === 0) return false;
+    this.payload(0, length);
+    this.scatter(frame, length, this.iovecs, this.payloadFirst);
+    this.commit(length, 0, 0, 0, 0, 0);
+    return true;
+  }
+
+  private append(head: number): boolean {
+    const { queue } = this;
+    if (!queue.walk(head, this.first + this.triples)) return false;
+    if (queue.readable !== 0 || queue.writableBytes === 0) return false;
+    if (this.chains === 0 && queue.writableBytes < this.headerSize) return false;
+    if (this.triples + queue.count > MAX_IOVECS) return false;
+    this.heads[this.chains] = head;
+    this.sizes[this.chains++] = queue.writableBytes;
+    this.triples += queue.count;
+    return true;
+  }
+
+  /** Gives the next chain back with nothing in it. */
+  private refuse(head: number): void {
+    this.faults++;
+    this.chains = 0;
+    this.triples = 0;
+    this.queue.take(1);
+    this.queue.pushUsed(head, 0);
+  }
+
+  /** In place if the first buffer holds all headers, else in scratch, to be scattered by `commit`. */
+  private placeHeader(): void {
+    const triple = 3 * this.first;
+    this.scattered = this.iovecs[triple + 2]! < this.headerSize + MAX_HEADERS;
+    if (!this.scattered) {
+      this.netHeader = this.memory.bytesOf(this.iovecs[triple]!);
+      this.netHeaderOffset = this.iovecs[triple + 1]!;
+    } else {
+      this.netHeader = this.scratch;
+      this.netHeaderOffset = 0;
+      const words = Math.min(3 * this.triples, this.posted.length);
+      for (let i = 0; i < words; i++) this.posted[i] = this.iovecs[triple + i]!;
+    }
+    this.header = this.netHeader;
+    this.headerOffset = this.netHeaderOffset + this.headerSize;
+  }
+
+  private writeNetHeader(
+    csumStart: number,
+    csumOffset: number,
+    gsoType: number,
+    gsoSize: number,
+    gsoHeader: number,
+    buffers: number,
+  ): void {
+    const h = this.netHeader;
+    const o = this.netHeaderOffset;
+    const hdrLen = gsoType === 0 ? 0 : gsoHeader;
+    h[o + HDR_FLAGS] = csumStart === 0 ? 0 : HDR_F_NEEDS_CSUM;
+    h[o + HDR_GSO_TYPE] = gsoType;
+    h[o + HDR_HDR_LEN] = hdrLen;
+    h[o + HDR_HDR_LEN + 1] = hdrLen >> 8;
+    h[o + HDR_GSO_SIZE] = gsoSize;
+    h[o + HDR_GSO_SIZE + 1] = gsoSize >> 8;
+    h[o + HDR_CSUM_START] = csumStart;
+    h[o + HDR_CSUM_START + 1] = csumStart >> 8;
+    h[o + HDR_CSUM_OFFSET] = csumOffset;
+    h[o + HDR_CSUM_OFFSET + 1] = csumOffset >> 8;
+    if (this.headerSize <= HDR_NUM_BUFFERS) return;
+    h[o + HDR_NUM_BUFFERS] = buffers;
+    h[o + HDR_NUM_BUFFERS + 1] = buffers >> 8;
+  }
+
+  /** Copies `bytes` bytes of `source` to the buffers that `triples` name from number `first` on. */
+  private scatter(source: Uint8Array, bytes: number, triples: Uint32Array, first: number): void {
+    let done = 0;
+    for (let t = 3 * first; done < bytes; t += 3) {
+      const out = this.memory.bytesOf(triples[t]!);
+      const at = triples[t + 1]!;
+      const piece = Math.min(triples[t + 2]!, bytes - done);
+      for (let i = 0; i < piece; i++) out[at + i] = source[done + i]!;
+      done += piece;
+    }
+  }
+}
