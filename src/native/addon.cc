@@ -7,8 +7,8 @@ namespace slipway {
 namespace {
 
 /**
- * Runs when the thread's environment goes. Its references go with the environment; memory that an ArrayBuffer still shows stays mapped
- * until that buffer's finalizer has run.
+ * Runs when the thread's environment goes. Its references go with the environment; memory that an ArrayBuffer still
+ * shows stays mapped until that buffer's finalizer has run.
  */
 void deleteState(napi_env, void *state, void *) { delete static_cast<ThreadState *>(state); }
 

@@ -7,7 +7,8 @@
  *
  * Two kinds of functions:
  * - set-up functions throw an `Error` with `code` (`"ENOENT"`), `errno` and `syscall` when the kernel refuses;
- * - hot-path functions (marked "hot") throw nothing, allocate nothing and return `-errno` when the kernel refuses.
+ * - hot-path functions (marked "hot") throw nothing, allocate nothing and return `-errno` when the kernel refuses. They
+ *   take integers modulo 2^32, and return -EINVAL for what is no number, or when the scratch they need isn't bound.
  */
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -42,8 +43,9 @@ export interface ReceivedMessage {
   readonly truncated: boolean;
 }
 
-/** Watches one descriptor from the main thread's event loop (uv_poll_t). */
+/** Watches one descriptor from its thread's event loop (uv_poll_t). */
 export interface FdWatcher {
+  /** Ends it, at once: no callback comes after this. May be called inside the callback, and more than once. */
   close(): void;
 }
 
@@ -54,11 +56,15 @@ export interface Addon {
   createMemory(name: string, size: number): number;
   /**
    * mmap(2) of `size` bytes (1 … 2^32) of `fd` from `fileOffset`, shared, readable and writable. The offset need not be
-   * aligned: the addon maps from the block boundary below it. If the file shrinks later, a touch of what is gone finds
-   * zeroes instead of SIGBUS, and `regionFaulted` says so.
+   * aligned: the addon maps from the block boundary below it. Throws ERANGE for a range beyond the end of the file, EINVAL
+   * for what is no regular file or memfd, ENOMEM beyond 4,096 such regions in the process.
+   *
+   * If the file shrinks later, a touch of what is gone finds zeroes instead of SIGBUS, in the whole region from then on,
+   * and `regionFaulted` says so; a system call over it that comes first returns -EFAULT. (So no one may listen to SIGBUS
+   * by `process.on` after the first region was mapped: that would replace the addon's handler.)
    */
   mapRegion(fd: number, fileOffset: number, size: number): MappedRegion;
-  /** Anonymous private memory, as a region: scratch that system calls may read and write. */
+  /** `size` bytes (1 … 2^32) of anonymous private memory, as a region: scratch that system calls may read and write. */
   createRegion(size: number): MappedRegion;
   /** Detaches the buffer, then munmap(2). Throws ERANGE for a region that isn't there. */
   unmapRegion(region: number): void;
@@ -69,10 +75,14 @@ export interface Addon {
 
   /**
    * Names this thread's scratch, read and written by the hot functions below.
-   * - `iovecs`: [region, offset, length] triples;
-   * - `events`: [token, generation, epoll event bits] triples, written by `epollWait`;
+   * - `iovecs`: [region, offset, length] triples, of which one call takes 1,024 at most;
+   * - `events`: [token, generation, epoll event bits] triples, written by `epollWait`, 1,024 of them at most;
    * - `clock`: [CLOCK_MONOTONIC in milliseconds, in microseconds], both modulo 2^32 as signed integers (differences by `(a - b) | 0`), written by `epollWait` and
    *   `readClock`.
+   *
+   * They stay bound, and alive, until the next call. Arrays over SharedArrayBuffers cost hot functions least: those over
+   * ArrayBuffers are looked at before each use, since they can be detached. Throws EINVAL for a wrong type, an array
+   * too short for one element of its kind, or a resizable ArrayBuffer.
    */
   bindScratch(iovecs: Uint32Array, events: Int32Array, clock: Int32Array): void;
   /** hot: clock_gettime(2) into `clock`. */
@@ -86,7 +96,7 @@ export interface Addon {
   connect4(fd: number, address: number, port: number): number;
   /** hot: sendmsg(2) of `count` iovecs from index `first` of the scratch, with MSG_DONTWAIT | MSG_NOSIGNAL | `flags`. Bytes or -errno; -EFAULT for a triple outside its region. */
   sendmsg(fd: number, first: number, count: number, flags: number): number;
-  /** hot: recvmsg(2) likewise, with MSG_DONTWAIT | `flags`. */
+  /** hot: recvmsg(2) likewise, with MSG_DONTWAIT | `flags`. 0 at the end of the stream. */
   recvmsg(fd: number, first: number, count: number, flags: number): number;
   /** hot: recv(2) with MSG_TRUNC and no buffer: drops up to `length` bytes of the receive queue. Bytes or -errno. */
   discard(fd: number, length: number): number;
@@ -94,7 +104,7 @@ export interface Addon {
   shutdown(fd: number, how: number): number;
   /** hot: close(2). */
   close(fd: number): number;
-  /** hot: SO_LINGER with zero time, then close(2): the peer gets a RST. */
+  /** hot: SO_LINGER with zero time, then close(2): the peer of a connection gets a RST. */
   closeReset(fd: number): number;
   /** hot: getsockopt(SO_ERROR): 0 or the positive errno; -errno if the call failed. */
   socketError(fd: number): number;
@@ -143,19 +153,23 @@ export interface Addon {
   duplicate(fd: number): number;
   /** Sets O_NONBLOCK. */
   setNonBlocking(fd: number): void;
-  /** A listening, non-blocking UNIX stream socket. Throws EADDRINUSE as the kernel does: removing a stale socket is the caller's business. */
+  /** A listening, non-blocking UNIX stream socket at a path of at most 107 bytes (ENAMETOOLONG). Throws EADDRINUSE as the kernel does: removing a stale socket is the caller's business. */
   unixListen(path: string): number;
-  /** Connects a non-blocking UNIX stream socket. */
+  /** Connects a non-blocking UNIX stream socket. Throws EAGAIN when the listener's backlog is full. */
   unixConnect(path: string): number;
   /** accept4(2), non-blocking. Returns the descriptor, or -errno (-EAGAIN when nobody waits). */
   unixAccept(fd: number): number;
-  /** recvmsg(2) into `buffer` from `offset`, at most `length` bytes, with room for 64 descriptors. `undefined` for EAGAIN. */
+  /** recvmsg(2) into `buffer` from `offset`, at most `length` bytes, with room for 64 descriptors; the kernel drops the rest, which `truncated` tells. `undefined` for EAGAIN. */
   unixReceive(fd: number, buffer: Uint8Array, offset: number, length: number): ReceivedMessage | undefined;
-  /** sendmsg(2) of `buffer` from `offset` with descriptors attached to its first byte. Returns bytes taken, 0 for EAGAIN. */
+  /** sendmsg(2) of `buffer` from `offset` with descriptors (at most 253) attached to its first byte. Returns bytes taken, 0 for EAGAIN: then no descriptor went either. */
   unixSend(fd: number, buffer: Uint8Array, offset: number, fds: readonly number[]): number;
   /** A socketpair(2) of UNIX stream sockets, non-blocking. */
   socketPair(): [number, number];
-  /** Calls `callback` from this thread's event loop whenever `fd` is readable (and/or writable), until closed. Keeps the loop alive. */
+  /**
+   * Calls `callback` from this thread's event loop whenever `fd` is readable (and/or writable) or broken, until closed.
+   * Keeps the loop alive. Makes `fd` non-blocking. Close the watcher before the descriptor. What the callback throws is an
+   * uncaught exception. Throws EEXIST for a descriptor that this thread already watches, EPERM for a regular file.
+   */
   watch(fd: number, events: { readable?: boolean; writable?: boolean }, callback: () => void): FdWatcher;
 }
 

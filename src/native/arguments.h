@@ -1,4 +1,7 @@
-/** Arguments of set-up functions, checked: what doesn't fit is refused with EINVAL, in the name of the function's system call. */
+/**
+ * Arguments of set-up functions, checked: what doesn't fit is refused with EINVAL, in the name of the function's system
+ * call.
+ */
 #pragma once
 
 #include <napi.h>

@@ -20,8 +20,9 @@ namespace slipway {
 namespace {
 
 /**
- * The guarded mappings of all threads. A whole mapping is one word, so that the handler, which may run while other threads map
- * and unmap, never sees half of one:  faulted (bit 63) | first page (bits 22 … 62) | pages (bits 0 … 21); 0 is free.
+ * The guarded mappings of all threads. A whole mapping is one word, so that the handler, which may run while other
+ * threads map and unmap, never sees half of one: faulted (bit 63) | first page (bits 22 … 62) | pages (bits 0 … 21);
+ * 0 is free.
  */
 constexpr int kGuards = 4096;
 constexpr int kPagesBits = 22;
@@ -73,7 +74,8 @@ void passOn(int signal, siginfo_t *info, void *context) {
 /** Async-signal-safe: atomics and raw system calls only. */
 void onBusError(int signal, siginfo_t *info, void *context) {
   int error = errno;
-  // BUS_ADRERR is a page beyond the end of its file; memory failures (BUS_MCEERR_*) and signals sent by kill(2) aren't ours.
+  // BUS_ADRERR is a page beyond the end of its file; memory failures (BUS_MCEERR_*) and signals sent by kill(2) aren't
+  // ours.
   bool ours = info->si_code == BUS_ADRERR && replaceMapping(reinterpret_cast<uintptr_t>(info->si_addr));
   if (!ours) passOn(signal, info, context);
   errno = error;

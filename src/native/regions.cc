@@ -39,7 +39,7 @@ Napi::Value addRegion(const Napi::CallbackInfo &info, std::shared_ptr<Mapping> m
   auto *share = new std::shared_ptr<Mapping>(mapping);
   napi_value buffer;
   if (napi_create_external_arraybuffer(env, data, size, dropShare, share, &buffer) != napi_ok) {
-    // Some versions of Node run the finalizer when they refuse, some don't. Leave it the few bytes of the share, and unmap.
+    // Whether Node has run the finalizer when it refuses isn't documented: leave the few bytes of the share to it.
     mapping->unmap();
     throw Napi::Error::New(env);
   }
@@ -120,7 +120,8 @@ void unmapRegion(const Napi::CallbackInfo &info) {
     }
     region.mapping->unmap();
   }
-  // A buffer that was detached before us was transferred: another ArrayBuffer shows the memory, and its finalizer unmaps it.
+  // A buffer that was detached before us was transferred: another ArrayBuffer shows the memory, and the finalizer unmaps
+  // it.
   napi_delete_reference(env, region.buffer);
   region = Region{};
 }

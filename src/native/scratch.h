@@ -8,8 +8,8 @@
 namespace slipway {
 
 /**
- * Turns triples `first` … `first + count - 1` of the bound iovecs into `state.kernelIovecs`. Returns 0; -EINVAL if there
- * are no such triples or more than 1,024; -EFAULT if one lies outside its region.
+ * Turns triples `first` … `first + count - 1` of the bound iovecs into `state.kernelIovecs`. Returns 0; -EINVAL if
+ * there are no such triples or more than 1,024; -EFAULT if one lies outside its region.
  */
 int32_t gatherIovecs(ThreadState &state, uint32_t first, uint32_t count);
 

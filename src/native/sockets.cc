@@ -26,8 +26,10 @@ int setFlag(int fd, int level, int option) {
 int32_t tcpSocket(ThreadState &) {
   OwnedFd fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (fd.get() < 0) return -errno;
-  // No delay: the guest's TCP has already decided what goes together. In line: urgent bytes count in the stream that is mirrored.
-  if (setFlag(fd.get(), IPPROTO_TCP, TCP_NODELAY) != 0 || setFlag(fd.get(), SOL_SOCKET, SO_OOBINLINE) != 0) return -errno;
+  // No delay: the guest's TCP has already decided what goes together.
+  if (setFlag(fd.get(), IPPROTO_TCP, TCP_NODELAY) != 0) return -errno;
+  // In line: urgent bytes count in the stream that is mirrored.
+  if (setFlag(fd.get(), SOL_SOCKET, SO_OOBINLINE) != 0) return -errno;
   return fd.release();
 }
 

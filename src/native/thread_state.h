@@ -1,4 +1,4 @@
-/** What the addon keeps for each thread (N-API environment) that loads it. Nothing in here is shared between threads. */
+/** What the addon keeps for each thread (N-API environment) that loads it. Nothing here is shared between threads. */
 #pragma once
 
 #include <napi.h>
@@ -30,7 +30,7 @@ template <typename Element>
 struct BoundArray {
   Element *data = nullptr;
   uint32_t length = 0;
-  /** Strong, to the array's buffer: its memory doesn't move and isn't freed while this is held, unless it's detached. */
+  /** Strong, to the array's buffer: while this is held, its memory stays where it is, unless it's detached. */
   napi_ref buffer = nullptr;
   /** An ArrayBuffer can be detached, a SharedArrayBuffer can't. */
   bool detachable = false;
@@ -54,7 +54,7 @@ struct ThreadState {
   BoundArray<uint32_t> iovecs;
   BoundArray<int32_t> events;
   BoundArray<int32_t> clock;
-  /** What the kernel fills before it is translated into the scratch: here, since it is too large for the stack. */
+  /** What the kernel reads and fills, on the scratch's behalf: here, so that no call pays for it. */
   std::array<epoll_event, 1024> epollEvents;
   std::array<iovec, 1024> kernelIovecs;
 };

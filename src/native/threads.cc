@@ -9,7 +9,7 @@
 namespace slipway {
 namespace {
 
-/** Linux builds with at most 8,192 CPUs on x86-64 (CONFIG_NR_CPUS); sched_getaffinity(2) refuses smaller sets than the kernel's. */
+/** What x86-64 kernels are built for at most (CONFIG_NR_CPUS); sched_getaffinity(2) refuses sets smaller than its own. */
 constexpr int kMaxCpus = 8192;
 constexpr size_t kSetBytes = CPU_ALLOC_SIZE(kMaxCpus);
 
@@ -23,7 +23,8 @@ Napi::Value getAffinity(const Napi::CallbackInfo &info) {
   checked(info.Env(), "sched_getaffinity", sched_getaffinity(0, kSetBytes, &set.head));
   Napi::Array cpus = Napi::Array::New(info.Env());
   for (size_t cpu = 0; cpu < kMaxCpus; cpu++) {
-    if (CPU_ISSET_S(cpu, kSetBytes, &set.head)) cpus.Set(cpus.Length(), Napi::Number::New(info.Env(), static_cast<double>(cpu)));
+    if (!CPU_ISSET_S(cpu, kSetBytes, &set.head)) continue;
+    cpus.Set(cpus.Length(), Napi::Number::New(info.Env(), static_cast<double>(cpu)));
   }
   return cpus;
 }

@@ -13,11 +13,17 @@
 namespace slipway {
 namespace {
 
-/** One uv_poll_t. Shared by libuv, from `start` until it has let go of the handle, and by the JavaScript that can close it. */
+/**
+ * One uv_poll_t. Shared by libuv, from `start` until it has let go of the handle, and by the JavaScript that can close
+ * it.
+ */
 class Watcher : public std::enable_shared_from_this<Watcher> {
  public:
   Watcher(Napi::Env env, Napi::Function callback, int events)
-      : env_(env), context_(std::in_place, env, "slipway:watch"), callback_(Napi::Persistent(callback)), events_(events) {
+      : env_(env),
+        context_(std::in_place, env, "slipway:watch"),
+        callback_(Napi::Persistent(callback)),
+        events_(events) {
     poll_ = static_cast<uv_poll_s *>(std::calloc(1, uv_handle_size(UV_POLL)));
     if (poll_ == nullptr) throw std::bad_alloc();
     uv_handle_set_data(base(), this);
@@ -99,7 +105,7 @@ int eventsArgument(const Napi::CallbackInfo &info, size_t index) {
   Napi::Object wanted = info[index].As<Napi::Object>();
   int readable = wanted.Get("readable").ToBoolean() ? UV_READABLE : 0;
   int writable = wanted.Get("writable").ToBoolean() ? UV_WRITABLE : 0;
-  if ((readable | writable) == 0) throw systemError(info.Env(), "watch", EINVAL, "neither readable nor writable is asked for");
+  if ((readable | writable) == 0) throw systemError(info.Env(), "watch", EINVAL, "nothing to watch for");
   return readable | writable;
 }
 
