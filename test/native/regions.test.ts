@@ -123,6 +123,17 @@ describe('mapRegion', () => {
   });
 });
 
+describe('the guard against SIGBUS', () => {
+  it('has room for 4,096 regions, and for new ones when old ones go', () => {
+    const fd = memory('slipway-many', 4096);
+    for (let i = 0; i < 4096; i++) map(fd, 0, 4096);
+    expect(() => addon.mapRegion(fd, 0, 4096)).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
+    expect(mappingsOf('slipway-many')).toBe(4096);
+    unmap(regions[1000] ?? -1);
+    expect(map(fd, 0, 4096).buffer.byteLength).toBe(4096);
+  });
+});
+
 describe('unmapRegion', () => {
   it('detaches the buffer: later accesses find nothing and harm nothing', () => {
     const { region, buffer } = map(memory('slipway-gone', 4096), 0, 4096);
