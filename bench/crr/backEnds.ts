@@ -83,10 +83,12 @@ async function inGuest(
   endNetwork: () => Promise<void> = async () => {},
 ): Promise<BackEnd> {
   let sandbox: Sandbox | undefined;
-  const close = async (): Promise<void> => {
+  let closing: Promise<void> | undefined;
+  const end = async (): Promise<void> => {
     await sandbox?.close();
     await endNetwork();
   };
+  const close = (): Promise<void> => (closing ??= end());
   try {
     const guest = { cpus: settings.cpus, memoryMiB: GUEST_MEMORY_MIB, files: { '/bin/crr': settings.client } };
     sandbox = await Sandbox.start({ ...guest, ...network });

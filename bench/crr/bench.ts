@@ -34,9 +34,11 @@ interface Candidate {
 /**
  * Boots one guest per back end, measures them in interleaved rounds, and closes everything again. A back end that can't
  * be started is reported as a failure beside the others' results.
+ * @param signal ends it early, everything closed
  * @throws {CompileError} without a C compiler
+ * @throws the signal's reason
  */
-export async function benchCrr(options: CrrOptions, progress: Progress): Promise<CrrReport> {
+export async function benchCrr(options: CrrOptions, progress: Progress, signal: AbortSignal): Promise<CrrReport> {
   const client = compileTool('guest/crr.c');
   progress('testing the server on the host');
   const serverSelfTest = await testServer(client);
@@ -47,9 +49,12 @@ export async function benchCrr(options: CrrOptions, progress: Progress): Promise
     options,
     passt,
   );
-  const { backEnds, failures } = await openAll(candidates, progress);
+  const backEnds: BackEnd[] = [];
+  const closeAll = async (): Promise<void> => void (await Promise.all(backEnds.map((backEnd) => backEnd.close())));
+  signal.addEventListener('abort', () => void closeAll());
   try {
-    const measured = await measureRounds(backEnds, options, progress);
+    const failures = await openAll(candidates, backEnds, progress, signal);
+    const measured = await measureRounds(backEnds, options, progress, signal);
     return {
       benchmark: 'crr',
       schemaVersion: 1,
@@ -73,7 +78,7 @@ export async function benchCrr(options: CrrOptions, progress: Progress): Promise
       cells: measured.cells,
     };
   } finally {
-    await Promise.all(backEnds.map((backEnd) => backEnd.close()));
+    await closeAll();
   }
 }
 
@@ -98,21 +103,24 @@ function listBackEnds(settings: GuestSettings, options: CrrOptions, passt: strin
   ];
 }
 
+/** Starts the candidates one after the other and adds them to `opened`. Returns those that can't be started. */
 async function openAll(
   candidates: readonly Candidate[],
+  opened: BackEnd[],
   progress: Progress,
-): Promise<{ backEnds: BackEnd[]; failures: CrrReport['failures'][number][] }> {
-  const backEnds: BackEnd[] = [];
+  signal: AbortSignal,
+): Promise<CrrReport['failures']> {
   const failures: CrrReport['failures'][number][] = [];
   for (const candidate of candidates) {
     progress(`starting ${candidate.name}`);
     try {
-      backEnds.push(await candidate.open());
+      opened.push(await candidate.open());
     } catch (error) {
       const message = describeError(error);
       failures.push({ backEnd: candidate.name, message });
       progress(`${candidate.name} failed: ${message}`);
     }
+    signal.throwIfAborted();
   }
-  return { backEnds, failures };
+  return failures;
 }

@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 import { Option } from 'commander';
 import type { Command } from 'commander';
 import { markdownTable, terminalTable } from '../report/table.js';
-import { UsageError, describeError } from '../../src/errors.js';
+import { SlipwayError, UsageError, describeError } from '../../src/errors.js';
 import { addPeer, flowsList, integer } from './arguments.js';
 import type { Peer } from './arguments.js';
 import { crrTable } from './report.js';
@@ -26,6 +26,15 @@ interface Flags {
   readonly short?: true;
   readonly json?: string;
   readonly markdown?: string;
+}
+
+/** The benchmark was ended from outside; nothing it started is left. */
+class EndedBySignal extends SlipwayError {
+  override readonly name = 'EndedBySignal';
+
+  constructor(signal: NodeJS.Signals) {
+    super(`ended by ${signal}, without a result`);
+  }
 }
 
 /** What `--short` changes: about a minute with emulated guests. */
@@ -83,6 +92,9 @@ function shortened(command: Command): Flags {
 async function run(flags: Flags): Promise<void> {
   for (const path of [flags.json, flags.markdown]) if (path !== undefined) checkWritable(path);
   const { benchCrr } = await import('./bench.js');
+  const abort = new AbortController();
+  const names = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const name of names) process.once(name, () => abort.abort(new EndedBySignal(name)));
   const report = await benchCrr(
     {
       ...flags,
@@ -93,6 +105,7 @@ async function run(flags: Flags): Promise<void> {
       installedPeers: flags.peers,
     },
     (line) => process.stderr.write(`crr: ${line}\n`),
+    abort.signal,
   );
   const table = crrTable(report);
   process.stdout.write(`${terminalTable(table, process.stdout.isTTY)}\n`);

@@ -49,6 +49,8 @@ export class GuestServer implements AsyncDisposable {
    */
   static async start(): Promise<GuestServer> {
     const child = spawn(compileTool('native/guestServer.c'), { stdio: ['pipe', 'pipe', 'inherit'] });
+    // Writing to a server that has died is no error of its own: `stop` tells.
+    child.stdin.on('error', () => {});
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const first = await lines.next();
     if (first.done) throw new GuestServerError('the CRR server ended before it listened');
@@ -57,9 +59,8 @@ export class GuestServer implements AsyncDisposable {
 
   /** Ends the server. @throws {GuestServerError} if it had died before */
   async stop(): Promise<ServerSummary> {
-    this.child.stdin.end();
+    await this[Symbol.asyncDispose]();
     const last = await this.lines.next();
-    if (this.child.exitCode === null && this.child.signalCode === null) await once(this.child, 'exit');
     if (last.done || this.child.exitCode !== 0)
       throw new GuestServerError(
         `the CRR server died (${this.child.signalCode ?? `exit code ${String(this.child.exitCode)}`})`,
@@ -68,6 +69,7 @@ export class GuestServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.child.exitCode === null && !this.child.stdin.writableEnded) await this.stop();
+    this.child.stdin.end();
+    if (this.child.exitCode === null && this.child.signalCode === null) await once(this.child, 'exit');
   }
 }

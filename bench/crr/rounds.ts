@@ -10,7 +10,7 @@ export interface BackEnd {
   readonly description: string;
   /** Runs the client once. Rejects if the client fails. */
   run(flows: number, count: number, warmup: number): Promise<CrrRun>;
-  /** Ends the guest and whatever serves it. */
+  /** Ends the guest and whatever serves it; a run in progress rejects. May be called again. */
   close(): Promise<void>;
 }
 
@@ -32,11 +32,13 @@ interface OpenCell extends CrrCell {
  * Measures every back end with every number of flows, `rounds` times, and more, up to `maxRounds`, while a cell is not
  * settled. Within a round all back ends are measured with one number of flows before the next number comes, and each
  * round starts with another back end. A back end whose client fails is left out from then on.
+ * @throws the signal's reason, before the next run, once it is aborted
  */
 export async function measureRounds(
   backEnds: readonly BackEnd[],
   settings: CrrSettings,
   progress: Progress,
+  signal?: AbortSignal,
 ): Promise<Measured> {
   const cells = backEnds.flatMap((backEnd) =>
     settings.flows.map((flows): OpenCell => ({ backEnd: backEnd.name, flows, rounds: [] })),
@@ -46,11 +48,13 @@ export async function measureRounds(
   for (let round = 0; alive.length > 0 && isRoundWanted(round, cells, settings); round++) {
     for (const flows of settings.flows) {
       for (const backEnd of rotate(alive, round)) {
+        signal?.throwIfAborted();
         try {
           const run = await backEnd.run(flows, settings.count, settings.warmup);
           cells.find((cell) => cell.backEnd === backEnd.name && cell.flows === flows)?.rounds.push(run);
           progress(progressLine(round, settings, backEnd.name, run));
         } catch (error) {
+          signal?.throwIfAborted();
           const message = describeError(error);
           failures.push({ backEnd: backEnd.name, message });
           alive = alive.filter((each) => each !== backEnd);

@@ -70,6 +70,20 @@ describe('measureRounds', () => {
     expect(failures).toHaveLength(1);
   });
 
+  it('ends with the reason of its signal, before the next run, and calls no back end failed', async () => {
+    const log: string[] = [];
+    const abort = new AbortController();
+    const lines: string[] = [];
+    const aborting = fakeBackEnd('a', log, (run) => {
+      if (run === 1) abort.abort(new Error('enough'));
+      return 100;
+    });
+    const measuring = measureRounds([aborting], settings, (line) => lines.push(line), abort.signal);
+    await expect(measuring).rejects.toThrow('enough');
+    expect(log).toHaveLength(2);
+    expect(lines.filter((line) => line.includes('failed'))).toEqual([]);
+  });
+
   it('adds rounds while a median is not settled, and no more than allowed', async () => {
     const restless = await measureRounds(
       [fakeBackEnd('a', [], (run) => (run % 2 === 0 ? 100 : 1_000))],
