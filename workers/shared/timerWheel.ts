@@ -27,7 +27,8 @@ const NONE = -1;
  * comes. Times must be less than 2^31 ms ahead of the last `advance`.
  *
  * Slot numbers are 0 … 255 fine, 256 … 2303 coarse. The clock is a multiple of 16 ms: armed timers lie in the ticks from
- * it on. All state is in `wheel` and `records`: a new instance over the same ones goes on with them.
+ * it on. All state is in `wheel` and `records`: a new instance over the same ones goes on with them (after a thread that
+ * ended in the middle of a call: `clear`, the lists may be broken).
  */
 export class TimerWheel {
   readonly #wheel: Int32Array;
@@ -77,7 +78,7 @@ export class TimerWheel {
       wheel[CLOCK] = now & -TICK_MS;
     }
     this.#records[record + this.#deadline] = deadline;
-    const slot = this.#slotFor(deadline);
+    const slot = this.#slotFor(((deadline - now) | 0) <= 0 ? wheel[CLOCK]! : deadline);
     if (this.#records[record + this.#slot] !== slot) {
       this.cancel(flow);
       this.#link(flow, slot);
