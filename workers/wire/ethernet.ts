@@ -21,11 +21,11 @@ export function writeEthernet(
   off: number,
   dstMac: Uint8Array,
   srcMac: Uint8Array,
-  etherType: number,
+  type: number,
 ): void {
   for (let i = 0; i < 6; i++) {
     buf[off + i] = dstMac[i];
     buf[off + 6 + i] = srcMac[i];
   }
-  setU16(buf, off + 12, etherType);
+  setU16(buf, off + 12, type);
 }

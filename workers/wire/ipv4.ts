@@ -59,28 +59,28 @@ export function headerChecksumOk(buf: Uint8Array, off: number, len: number): boo
 /**
  * Writes a 20-byte header at `off`, checksum included: DF set, TTL 64, no options.
  *
- * @param totalLength Bytes of the datagram, this header included.
+ * @param length Bytes of the datagram, this header included.
  * @param id Identification; its low 16 bits are used.
  */
 export function writeIpv4(
   buf: Uint8Array,
   off: number,
-  totalLength: number,
+  length: number,
   id: number,
-  protocol: number,
-  source: number,
-  destination: number,
+  payloadProtocol: number,
+  src: number,
+  dst: number,
 ): void {
   buf[off] = VERSION_4_NO_OPTIONS;
   buf[off + 1] = 0;
-  setU16(buf, off + 2, totalLength);
+  setU16(buf, off + 2, length);
   setU16(buf, off + 4, id);
   setU16(buf, off + 6, DONT_FRAGMENT);
   buf[off + 8] = TTL;
-  buf[off + 9] = protocol;
+  buf[off + 9] = payloadProtocol;
   setU16(buf, off + 10, 0);
-  setU32(buf, off + 12, source);
-  setU32(buf, off + 16, destination);
+  setU32(buf, off + 12, src);
+  setU32(buf, off + 16, dst);
   setU16(buf, off + 10, ~sum16(buf, off, IPV4_HEADER, 0));
 }
 

@@ -104,26 +104,26 @@ export function parseSynOptions(buf: Uint8Array, off: number, length: number, ou
  * Writes the 20 fixed bytes of a header at `off`, with the checksum and the urgent pointer 0.
  *
  * @param headerLength Bytes of the header with its options, a multiple of 4 from 20 to 60.
- * @param window As it goes on the wire: scaled down already.
+ * @param wnd The window as it goes on the wire: scaled down already.
  */
 export function writeTcp(
   buf: Uint8Array,
   off: number,
-  sourcePort: number,
-  destinationPort: number,
-  sequence: number,
-  acknowledgment: number,
+  srcPort: number,
+  dstPort: number,
+  seq: number,
+  ack: number,
   headerLength: number,
-  flags: number,
-  window: number,
+  controlBits: number,
+  wnd: number,
 ): void {
-  setU16(buf, off, sourcePort);
-  setU16(buf, off + 2, destinationPort);
-  setU32(buf, off + 4, sequence);
-  setU32(buf, off + 8, acknowledgment);
+  setU16(buf, off, srcPort);
+  setU16(buf, off + 2, dstPort);
+  setU32(buf, off + 4, seq);
+  setU32(buf, off + 8, ack);
   buf[off + 12] = headerLength << 2;
-  buf[off + 13] = flags;
-  setU16(buf, off + 14, window);
+  buf[off + 13] = controlBits;
+  setU16(buf, off + 14, wnd);
   setU32(buf, off + 16, 0);
 }
 

@@ -30,15 +30,9 @@ export function checksum(buf: Uint8Array, off: number): number {
  *
  * @param length Bytes of the datagram, this header included.
  */
-export function writeUdp(
-  buf: Uint8Array,
-  off: number,
-  sourcePort: number,
-  destinationPort: number,
-  length: number,
-): void {
-  setU16(buf, off, sourcePort);
-  setU16(buf, off + 2, destinationPort);
+export function writeUdp(buf: Uint8Array, off: number, srcPort: number, dstPort: number, length: number): void {
+  setU16(buf, off, srcPort);
+  setU16(buf, off + 2, dstPort);
   setU16(buf, off + 4, length);
   setU16(buf, off + 6, 0);
 }
