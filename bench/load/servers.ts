@@ -1,0 +1,48 @@
+/** The host's end of the load driver's flows: bench/native/serve.c in a process of its own. */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { compileTool } from '../native/tools.js';
+
+/** The servers could not be started. */
+export class ServersError extends Error {
+  override readonly name = 'ServersError';
+}
+
+export class LoadServers implements AsyncDisposable {
+  private constructor(
+    private readonly child: ChildProcess,
+    /** The first port; the others are `ServicePort`s from there. */
+    readonly portBase: number,
+  ) {}
+
+  /** @throws {ServersError} if a port is taken; {CompileError} if there is no compiler */
+  static async start(portBase: number, threads: number): Promise<LoadServers> {
+    const program = compileTool('native/serve.c');
+    const child = spawn(program, [String(portBase), String(threads)], { stdio: ['pipe', 'pipe', 'pipe'] });
+    let complaint = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text));
+    const listening = await new Promise<boolean>((resolve) => {
+      createInterface(child.stdout).once('line', () => resolve(true));
+      child.once('error', () => resolve(false));
+      child.once('close', () => resolve(false));
+    });
+    if (!listening) throw new ServersError(`the servers did not start: ${complaint.trim() || 'no reason given'}`);
+    return new LoadServers(child, portBase);
+  }
+
+  get pid(): number {
+    return this.child.pid ?? 0;
+  }
+
+  async close(): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const exit = new Promise((resolve) => this.child.once('close', resolve));
+    this.child.stdin?.end();
+    await exit;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
