@@ -103,6 +103,12 @@ export class ReceiveQueue {
     this.iovecs[3 * at + 1] = this.iovecs[3 * at + 1]! + skip;
     this.iovecs[3 * at + 2] = this.iovecs[3 * at + 2]! - skip;
     this.payloadFirst = at;
+    this.trim(length);
+  }
+
+  /** Shortens what `payload` pointed at to its first `length` bytes. */
+  trim(length: number): void {
+    let at = this.payloadFirst;
     let rest = length;
     while (rest > 0) {
       const size = 3 * at++ + 2;

@@ -42,6 +42,11 @@ export class TransmitFrame {
 
   private first = 0;
   private count = 0;
+  private savedFirst = 0;
+  private savedCount = 0;
+  private skipped = 0;
+  private trimmedAt = 0;
+  private trimmedBy = 0;
   private readonly scratch = new Uint8Array(2048);
   private readonly header = new Uint8Array(12);
 
@@ -86,31 +91,52 @@ export class TransmitFrame {
   }
 
   /**
-   * Points `payloadFirst` and `payloadCount` at `length` bytes that begin `from` bytes into the frame. May be called
-   * once per `read`: the triples are trimmed in place.
+   * Points `payloadFirst` and `payloadCount` at `length` bytes that begin `from` bytes into the frame. The triples are
+   * trimmed in place: `rewind` comes before the next call.
    */
   payload(from: number, length: number): void {
+    this.savedFirst = this.first;
+    this.savedCount = this.count;
     this.skip(from);
     this.payloadFirst = this.first;
     let rest = length;
     let n = 0;
     while (rest > 0) {
       const at = 3 * (this.first + n++) + 2;
-      if (this.iovecs[at]! > rest) this.iovecs[at] = rest;
+      if (this.iovecs[at]! > rest) {
+        this.trimmedAt = at;
+        this.trimmedBy = this.iovecs[at]! - rest;
+        this.iovecs[at] = rest;
+      }
       rest -= this.iovecs[at]!;
     }
     this.payloadCount = n;
   }
 
+  /** Makes the triples name the whole frame again after `payload`. */
+  rewind(): void {
+    this.iovecs[this.trimmedAt] = this.iovecs[this.trimmedAt]! + this.trimmedBy;
+    const triple = 3 * this.first;
+    this.iovecs[triple + 1] = this.iovecs[triple + 1]! - this.skipped;
+    this.iovecs[triple + 2] = this.iovecs[triple + 2]! + this.skipped;
+    this.first = this.savedFirst;
+    this.count = this.savedCount;
+    this.trimmedBy = 0;
+    this.skipped = 0;
+  }
+
   /** Drops the first `bytes` bytes from the triples. */
   private skip(bytes: number): void {
     let rest = bytes;
+    this.skipped = 0;
+    this.trimmedBy = 0;
     while (rest > 0) {
       const triple = 3 * this.first;
       const length = this.iovecs[triple + 2]!;
       if (length > rest) {
         this.iovecs[triple + 1] = this.iovecs[triple + 1]! + rest;
         this.iovecs[triple + 2] = length - rest;
+        this.skipped = rest;
         return;
       }
       this.first++;

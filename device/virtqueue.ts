@@ -32,6 +32,17 @@ export const QUEUE_CURRENT = 3;
 export const QUEUE_OUTSTANDING = 4;
 export const QUEUE_STATE_WORDS = 16;
 
+/** Why a queue can't go on. */
+export const BROKEN_REASONS = [
+  '',
+  'the available index is further ahead than the queue is long (virtio 1.2 §2.7.13.3)',
+  'a head beyond the descriptor table (virtio 1.2 §2.7.6)',
+  "its rings don't lie in guest memory (virtio 1.2 §2.7)",
+] as const;
+const BROKEN_AVAIL_INDEX = 1;
+const BROKEN_HEAD = 2;
+export const BROKEN_PLACE = 3;
+
 /** Where the parts of a queue lie (guest physical addresses) and what the driver accepted. */
 export interface VirtqueueLayout {
   readonly size: number;
@@ -44,8 +55,8 @@ export interface VirtqueueLayout {
 
 export class Virtqueue {
   size = 0;
-  /** Why the queue can't go on; empty while it can. */
-  broken = '';
+  /** Why the queue can't go on: an index of BROKEN_REASONS; 0 while it can. */
+  broken = 0;
   /** Triples of the chain walked last: index of the first in `iovecs`, number of readable ones, number of all. */
   first = 0;
   readable = 0;
@@ -99,18 +110,18 @@ export class Virtqueue {
     this.used32 = memory.u32[usedWindow]!;
     this.used16 = memory.u16[usedWindow]!;
     this.usedBase = usedOffset;
-    this.broken = '';
+    this.broken = 0;
     this.availIdx = this.state[QUEUE_LAST_AVAIL]!;
     return true;
   }
 
   /** Reads the available index once (§2.7.6). Returns how many chains wait; 0 for a broken queue. */
   poll(): number {
-    if (this.broken !== '') return 0;
+    if (this.broken !== 0) return 0;
     const idx = Atomics.load(this.avail, this.availBase + 1);
     const waiting = (idx - this.state[QUEUE_LAST_AVAIL]!) & 0xffff;
     if (waiting > this.size) {
-      this.broken = `available index ${idx} is ${waiting} ahead of a queue of ${this.size} (virtio 1.2 §2.7.13.3)`;
+      this.broken = BROKEN_AVAIL_INDEX;
       return 0;
     }
     this.availIdx = idx;
@@ -127,7 +138,7 @@ export class Virtqueue {
     const slot = (this.state[QUEUE_LAST_AVAIL]! + ahead) & this.mask;
     const head = this.avail[this.availBase + 2 + slot]!;
     if (head >= this.size) {
-      this.broken = `head ${head} in a queue of ${this.size} (virtio 1.2 §2.7.5)`;
+      this.broken = BROKEN_HEAD;
       return -1;
     }
     return head;
@@ -227,6 +238,11 @@ export class Virtqueue {
     if (!this.eventIdx) return (Atomics.load(this.avail, this.availBase) & AVAIL_F_NO_INTERRUPT) === 0;
     const usedEvent = Atomics.load(this.avail, this.availBase + 2 + this.size);
     return ((used - usedEvent - 1) & 0xffff) < ((used - old) & 0xffff);
+  }
+
+  /** The used index as it stands in the ring: where a queue that was used before goes on. */
+  usedIndexInRing(): number {
+    return Atomics.load(this.used16, this.usedBase / 2 + 1);
   }
 
   /** Asks the driver to notify of the next chain, then looks again: returns how many wait after all. */

@@ -1,0 +1,54 @@
+/** What each worker counts, in shared memory: one writer, read by the main thread at any time. */
+
+/** Names in the order of their places. */
+export const COUNTER_NAMES = [
+  'framesFromGuest',
+  'framesToGuest',
+  'bytesFromGuest',
+  'bytesToGuest',
+  'flowsOpened',
+  'flowsClosed',
+  'flowsRefused',
+  'connectFailed',
+  'connectTimedOut',
+  'resetsSent',
+  'resetsReceived',
+  'retransmissions',
+  'windowProbes',
+  'duplicateSegments',
+  'outOfOrderSegments',
+  'chainsHeld',
+  'handoffsOut',
+  'handoffsIn',
+  'handoffsDropped',
+  'rehomedOut',
+  'rehomedIn',
+  'malformedFrames',
+  'malformedChains',
+  'unsupportedFrames',
+  'badChecksums',
+  'deniedByPolicy',
+  'shardFull',
+  'socketFailed',
+  'receiveBuffersMissing',
+  'kicks',
+  'interrupts',
+  'cycles',
+  'sleeps',
+  'takeovers',
+] as const;
+
+export type CounterName = (typeof COUNTER_NAMES)[number];
+
+/** Place of each counter. */
+export const C = Object.fromEntries(COUNTER_NAMES.map((name, place) => [name, place])) as Record<CounterName, number>;
+
+export type Counters = Float64Array;
+
+/** The counters as an object. */
+export function readCounters(counters: Counters): Record<CounterName, number> {
+  return Object.fromEntries(COUNTER_NAMES.map((name, place) => [name, counters[place]!])) as Record<
+    CounterName,
+    number
+  >;
+}

@@ -1,0 +1,157 @@
+/**
+ * A device as one worker sees it: guest memory mapped by this thread, all its queues (to walk chains that other workers
+ * hand over), and the queues that this worker serves.
+ */
+import { GuestMemory } from '../device/guestMemory.js';
+import { NET_HDR_SIZE, NET_HDR_SIZE_LEGACY } from '../device/netHeader.js';
+import { ReceiveQueue } from '../device/receiveQueue.js';
+import { BROKEN_PLACE, type VirtqueueLayout, Virtqueue } from '../device/virtqueue.js';
+import type { Addon } from '../src/native/addon.js';
+import type { FrameSink, GuestLink } from './nat/guestLink.js';
+
+/** Low words of feature masks (virtio 1.2 §5.1.3, §6). */
+const GUEST_CSUM = 1 << 1;
+const GUEST_TSO4 = 1 << 7;
+const MRG_RXBUF = 1 << 15;
+const INDIRECT_DESC = 1 << 28;
+const EVENT_IDX = 1 << 29;
+/** Bit 32, in the high word. */
+const VERSION_1_HIGH = 1 << 0;
+
+/** Number of the first triple that receive queues use, after those for transmitted frames; one lies free before it. */
+export const RECEIVE_IOVECS = 1100;
+/** Triples of scratch that a worker needs. */
+export const IOVECS = RECEIVE_IOVECS + 1100;
+
+export class QueueView {
+  readonly virtqueue: Virtqueue;
+  /** Receive queues that this worker serves. */
+  receive: ReceiveQueue | undefined;
+  started = false;
+  enabled = false;
+  /** It has something for us, or may have. */
+  active = false;
+  /** A transmit queue that waits for a flow's move to end. */
+  parked = false;
+  /** The ticket of the CONTROL_STOP_QUEUE under way; 0: none. */
+  stopping = 0;
+  kickFd = -1;
+  callFd = -1;
+  /** Counts starts, so that a late kick of an earlier life is known. */
+  generation = 0;
+  /** Frames that passed since the device was attached. */
+  frames = 0;
+
+  constructor(
+    readonly device: number,
+    readonly index: number,
+    /** Whether this worker serves it. */
+    readonly mine: boolean,
+    memory: GuestMemory,
+    iovecs: Uint32Array,
+    readonly state: Int32Array,
+  ) {
+    this.virtqueue = new Virtqueue(memory, iovecs, state);
+  }
+}
+
+export class DeviceView implements GuestLink {
+  readonly memory: GuestMemory;
+  readonly queues: QueueView[] = [];
+  mtu = 1500;
+  partialChecksum = false;
+  segmentation = false;
+  headerSize = NET_HDR_SIZE;
+  private featuresLow = 0;
+  private mergeable = false;
+  /** Receive queues that this worker may fill now. */
+  private sinks: (ReceiveQueue | undefined)[] = [];
+  private anySink: ReceiveQueue | undefined;
+  private anySinkPair = 0;
+
+  /**
+   * @param state gives the shared words of a queue
+   * @param mine whether this worker serves a queue pair
+   */
+  constructor(
+    addon: Addon,
+    private readonly iovecs: Uint32Array,
+    readonly index: number,
+    readonly pairs: number,
+    state: (queue: number) => Int32Array,
+    mine: (pair: number) => boolean,
+  ) {
+    this.memory = new GuestMemory(addon);
+    for (let q = 0; q <= 2 * pairs; q++) {
+      const own = q === 2 * pairs ? mine(0) : mine(q >> 1);
+      this.queues.push(new QueueView(index, q, own, this.memory, iovecs, state(q)));
+    }
+  }
+
+  setFeatures(low: number, high: number): void {
+    this.featuresLow = low;
+    this.partialChecksum = (low & GUEST_CSUM) !== 0;
+    this.segmentation = (low & GUEST_TSO4) !== 0;
+    this.mergeable = (low & MRG_RXBUF) !== 0;
+    const modern = (high & VERSION_1_HIGH) !== 0;
+    this.headerSize = modern || this.mergeable ? NET_HDR_SIZE : NET_HDR_SIZE_LEGACY;
+  }
+
+  /** Puts a queue in place. False when its rings don't lie in memory. */
+  start(queue: QueueView, place: Pick<VirtqueueLayout, 'size' | 'descTable' | 'availRing' | 'usedRing'>): boolean {
+    const low = this.featuresLow;
+    const layout = { ...place, eventIdx: (low & EVENT_IDX) !== 0, indirect: (low & INDIRECT_DESC) !== 0 };
+    if (!queue.virtqueue.place(layout)) {
+      queue.virtqueue.broken = BROKEN_PLACE;
+      return false;
+    }
+    queue.started = true;
+    queue.enabled = false;
+    queue.generation = (queue.generation + 1) & 0x3fffffff;
+    if (queue.mine && queue.index % 2 === 0 && queue.index < 2 * this.pairs) {
+      queue.receive = new ReceiveQueue(
+        queue.virtqueue,
+        this.memory,
+        this.iovecs,
+        RECEIVE_IOVECS,
+        this.headerSize,
+        this.mergeable,
+      );
+    }
+    return true;
+  }
+
+  /** Looks which receive queues may be filled. Call after a queue was started, stopped, enabled, disabled or broken. */
+  findSinks(): void {
+    this.sinks = [];
+    this.anySink = undefined;
+    for (let pair = 0; pair < this.pairs; pair++) {
+      const queue = this.queues[2 * pair]!;
+      const usable = queue.started && queue.enabled && queue.stopping === 0 && queue.virtqueue.broken === 0;
+      const sink = usable ? queue.receive : undefined;
+      this.sinks.push(sink);
+      if (this.anySink !== undefined || sink === undefined) continue;
+      this.anySink = sink;
+      this.anySinkPair = pair;
+    }
+  }
+
+  /** The lowest pair whose receive queue is on, whoever serves it; -1: none. */
+  enabledPair(): number {
+    for (let pair = 0; pair < this.pairs; pair++) {
+      const queue = this.queues[2 * pair]!;
+      if (queue.started && queue.enabled && queue.stopping === 0) return pair;
+    }
+    return -1;
+  }
+
+  sink(pair: number): FrameSink | undefined {
+    return this.sinks[pair] ?? this.anySink;
+  }
+
+  wantBuffers(pair: number): boolean {
+    const queue = this.queues[2 * (this.sinks[pair] === undefined ? this.anySinkPair : pair)]!;
+    const before = queue.virtqueue.waiting();
+    return queue.virtqueue.enableNotifications() > before;
+  }
+}

@@ -1,0 +1,56 @@
+/**
+ * What the data plane needs of the kernel while it runs: readiness of descriptors, and calls on TCP sockets.
+ * All calls are hot: they return `-errno`, allocate nothing and throw nothing.
+ */
+
+export const EPOLLIN = 0x001;
+export const EPOLLOUT = 0x004;
+export const EPOLLERR = 0x008;
+export const EPOLLHUP = 0x010;
+export const EPOLLRDHUP = 0x2000;
+
+/** Words of one event: what `watch` was given, and epoll's bits. */
+export const EVENT_WORDS = 3;
+
+export const MSG_PEEK = 2;
+
+export const EINTR = 4;
+export const EAGAIN = 11;
+export const EINPROGRESS = 115;
+
+export interface Engine {
+  /** [token, generation, bits] triples of the last `wait`. */
+  readonly events: Int32Array;
+  /** [milliseconds, microseconds] of the monotonic clock, read by each `wait`; they wrap at 2^32. */
+  readonly clock: Int32Array;
+  /** Waits for events, at most `timeout` ms (-1: for ever). Returns their number. */
+  wait(timeout: number): number;
+  /** Reports each new readiness of a socket once (edge-triggered): readable, writable, peer finished, error. */
+  watchSocket(fd: number, token: number, generation: number): number;
+  /** Reports each signal of an eventfd once (edge-triggered), so that nobody need read it. */
+  watchEventfd(fd: number, token: number, generation: number): number;
+  unwatch(fd: number): number;
+  /** Adds 1 to an eventfd. */
+  signal(fd: number): number;
+
+  tcpSocket(): number;
+  connect(fd: number, address: number, port: number): number;
+  /** Sends `count` triples from number `first` of the iovec scratch. Bytes or -errno. */
+  send(fd: number, first: number, count: number): number;
+  /** Receives into triples without taking the bytes off the socket. Bytes, 0 at the end of the stream, or -errno. */
+  peek(fd: number, first: number, count: number): number;
+  /** Takes bytes off the socket's receive queue unread. */
+  discard(fd: number, length: number): number;
+  setPeekOffset(fd: number, offset: number): number;
+  /** Bytes that the socket's send buffer still takes. */
+  sendSpace(fd: number): number;
+  /** Finishes the sending side: the peer reads the end of the stream. */
+  finish(fd: number): number;
+  close(fd: number): number;
+  /** Closes so that the peer gets a RST. */
+  abort(fd: number): number;
+  /** SO_ERROR: 0 or a positive errno. */
+  socketError(fd: number): number;
+  /** RFC 1071 sum of triples on top of `seed`, folded. */
+  checksum(first: number, count: number, seed: number): number;
+}

@@ -1,0 +1,96 @@
+/**
+ * The record of a flow: FLOW_WORDS signed 32-bit words in the shared memory of the shard that owns it. All of a flow's
+ * state is here, so that another worker can take it over, or a successor the whole shard, by copying or by looking.
+ *
+ * TCP's names are RFC 9293's, seen from our end of the connection with the guest: `sndNxt` is the next byte that the
+ * guest gets, `rcvNxt` the next byte that we want of it.
+ */
+
+export const FLOW_WORDS = 48;
+
+/** One of the states below; 0 is a free record. */
+export const STATE = 0;
+export const FLAGS = 1;
+/** Counts uses of the record, so that a late event of an old use is known. */
+export const GENERATION = 2;
+export const DEVICE = 3;
+/** The guest's address and the one that it connects to. */
+export const SOURCE = 4;
+export const DESTINATION = 5;
+/** Guest's port << 16 | remote port. */
+export const PORTS = 6;
+export const FD = 7;
+/** Queue pair that the guest sent on last. */
+export const PAIR = 8;
+/** The guest's MAC address: 2 bytes, 4 bytes. */
+export const MAC_HIGH = 9;
+export const MAC_LOW = 10;
+
+export const ISS = 11;
+export const SND_UNA = 12;
+export const SND_NXT = 13;
+/** The highest `sndNxt` so far: what lies between the two is sent again. */
+export const SND_MAX = 14;
+/** Bytes the guest takes beyond `sndUna`. */
+export const SND_WND = 15;
+/** The guest's window scale; -1: it has none, and so have we (RFC 7323 §2.2). */
+export const SND_WND_SHIFT = 16;
+/** Payload bytes of a segment to the guest. */
+export const MSS = 17;
+export const IRS = 18;
+export const RCV_NXT = 19;
+/** Right edge of the window that the guest was shown. */
+export const RCV_ADV = 20;
+/** What the socket still takes, as we know it, in bytes. */
+export const SEND_SPACE = 21;
+/** The kernel's SO_PEEK_OFF of the socket; -1: not set. */
+export const PEEK_OFFSET = 22;
+export const DUP_ACKS = 23;
+/** Retransmissions or probes in a row without an answer. */
+export const RETRIES = 24;
+/** When to send again or to probe, ms; counts while something is unacknowledged or waits for a window. */
+export const RTO_DEADLINE = 25;
+/** When the flow was last heard of from either side, ms. */
+export const LAST_ACTIVE = 26;
+
+export const TIMER_NEXT = 27;
+export const TIMER_PREV = 28;
+export const TIMER_SLOT = 29;
+export const TIMER_DEADLINE = 30;
+/** Chains kept until the socket takes them: indices of held entries, -1: none. */
+export const HELD_FIRST = 32;
+export const HELD_LAST = 33;
+export const HELD_BYTES = 34;
+/** The worker that handed the last packet over, and how many in a row it handed over. */
+export const FOREIGN_WORKER = 35;
+export const FOREIGN_RUN = 36;
+/** The number of the barrier that the flow waits for after its move; see handoff.ts. */
+export const BARRIER = 37;
+
+/** States. What lies between ESTABLISHED and closed is told by the flags: either side may finish first. */
+export const FREE = 0;
+/** A SYN came; the socket connects. */
+export const CONNECTING = 1;
+/** The socket is connected; our SYN-ACK waits for its acknowledgment. */
+export const SYN_RECEIVED = 2;
+export const ESTABLISHED = 3;
+/** Both sides have finished, the host's first: late FINs of the guest are acknowledged again (RFC 9293 §3.6.1). */
+export const TIME_WAIT = 4;
+
+/** Flags. */
+/** The socket may have something to read. */
+export const READABLE = 1;
+/** The socket reported that its peer has finished (EPOLLRDHUP). */
+export const PEER_FINISHED = 2;
+/** All that the peer sent is read; what follows is our FIN. */
+export const END_OF_STREAM = 4;
+/** Our FIN was sent: `sndMax` counts it. */
+export const FIN_SENT = 8;
+/** The guest's FIN came and was passed on: `rcvNxt` counts it. */
+export const FIN_RECEIVED = 16;
+/** The guest's FIN came behind bytes that the socket hasn't taken yet. */
+export const FIN_HELD = 32;
+/** The guest must be sent an acknowledgment. */
+export const ACK_NOW = 64;
+/** The flow is in a list of those that have something for the guest. */
+export const LISTED = 128;

@@ -1,0 +1,40 @@
+/** What a thread of the pool runs: one poll worker, until it is told to end. */
+import { addon } from '../src/native/addon.js';
+import { Control } from './control.js';
+import type { TcpSettings } from './nat/tcpFlows.js';
+import { PollWorker } from './pollWorker.js';
+import type { PoolMemory } from './poolMemory.js';
+import type { DeviceSnapshot } from './snapshot.js';
+import { restoreDevice } from './snapshot.js';
+
+export interface WorkerTask {
+  readonly worker: number;
+  readonly memory: PoolMemory;
+  readonly tcp: TcpSettings;
+  readonly epoll: number;
+  readonly eventFd: number;
+  readonly wakeFds: readonly number[];
+  /** The CPU to run on; -1: any. */
+  readonly cpu: number;
+  /** Set when a predecessor died: the devices as they stand. */
+  readonly takeOver: readonly DeviceSnapshot[] | undefined;
+}
+
+/** Piscina's entry: runs until CONTROL_STOP_WORKER. Rejects when the worker throws. */
+export default function run(task: WorkerTask): void {
+  if (task.cpu >= 0) addon.setAffinity([task.cpu]);
+  const worker = new PollWorker(addon, { ...task.tcp, ...task });
+  const control = new Control(worker, task.memory, task.worker, task.eventFd);
+  try {
+    if (task.takeOver !== undefined) {
+      for (const device of task.takeOver) restoreDevice(worker, device);
+      worker.queuesChanged();
+      worker.takeOver();
+    }
+    const handle = (): boolean => control.handle();
+    const pending = (): boolean => control.pending;
+    while (!worker.ended) worker.cycle(handle, pending, control.broken);
+  } finally {
+    for (const device of worker.devices) device?.memory.clear();
+  }
+}

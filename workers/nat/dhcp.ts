@@ -1,0 +1,383 @@
+/**
+ * A DHCP server (RFC 2131, options by RFC 2132) for a link with one client: the guest. Its single binding is fixed, so
+ * it keeps no state: every message is answered from the configuration alone.
+ */
+
+import { setU16, setU32, u16, u32 } from '../wire/bytes.js';
+import { pseudoHeaderSum, sum16 } from '../wire/checksum.js';
+import { ETHERNET_HEADER, ETHERTYPE_IPV4, writeEthernet } from '../wire/ethernet.js';
+import { IPV4_HEADER, PROTOCOL_UDP, destination, headerLength, totalLength, writeIpv4 } from '../wire/ipv4.js';
+import { UDP_HEADER, datagramLength, writeUdp } from '../wire/udp.js';
+import type { NetworkAddresses } from './addresses.js';
+
+const SERVER_PORT = 67;
+const CLIENT_PORT = 68;
+const LIMITED_BROADCAST = -1; // 255.255.255.255
+const BROADCAST_MAC = new Uint8Array(6).fill(0xff);
+
+const BOOT_REQUEST = 1;
+const BOOT_REPLY = 2;
+const HARDWARE_ETHERNET = 1;
+const MAC_LENGTH = 6;
+const BROADCAST_FLAG = 0x8000;
+const MAGIC_COOKIE = 0x63825363;
+
+// Fields of a message, from its first byte (RFC 2131 §2).
+const OP = 0;
+const HTYPE = 1;
+const HLEN = 2;
+const XID = 4;
+const FLAGS = 10;
+const CIADDR = 12;
+const YIADDR = 16;
+const GIADDR = 24;
+const CHADDR = 28;
+const CHADDR_LENGTH = 16;
+const SNAME = 44;
+const FILE = 108;
+const COOKIE = 236;
+const OPTIONS = 240;
+
+// Options (RFC 2132).
+const PAD = 0;
+const SUBNET_MASK = 1;
+const ROUTER = 3;
+const DOMAIN_NAME_SERVER = 6;
+const INTERFACE_MTU = 26;
+const BROADCAST_ADDRESS = 28;
+const REQUESTED_ADDRESS = 50;
+const LEASE_TIME = 51;
+const OVERLOAD = 52;
+const MESSAGE_TYPE = 53;
+const SERVER_IDENTIFIER = 54;
+const MAX_MESSAGE_SIZE = 57;
+const RENEWAL_TIME = 58;
+const REBINDING_TIME = 59;
+const CLIENT_IDENTIFIER = 61;
+const END = 255;
+
+const OVERLOADS_FILE = 1;
+const OVERLOADS_SNAME = 2;
+
+// Values of the message type option (RFC 2132 §9.6); no answer is 0, which no message has.
+const NO_ANSWER = 0;
+const DISCOVER = 1;
+const OFFER = 2;
+const REQUEST = 3;
+const ACK = 5;
+const NAK = 6;
+const INFORM = 8;
+
+/** Where the message begins in a reply frame. */
+const REPLY_MESSAGE = ETHERNET_HEADER + IPV4_HEADER + UDP_HEADER;
+/** RFC 1542 §2.1: clients may discard messages shorter than BOOTP's 300 bytes. */
+const MIN_MESSAGE = 300;
+/** The datagram that every client accepts (RFC 2131 §2). */
+const MIN_DATAGRAM_LIMIT = 576;
+/** More than all options of a reply with the longest client identifier. */
+const MAX_REPLY_FRAME = 600;
+
+/** A client's message, checked. Addresses are 0 when absent. */
+interface ClientMessage {
+  /** Where the message begins in the frame. */
+  at: number;
+  type: number;
+  requestedAddress: number;
+  serverIdentifier: number;
+  /** Bytes of the largest IPv4 datagram that the client takes, as it says. */
+  maxDatagram: number;
+  /** The client identifier option's code, length and value, if there is one. */
+  clientIdentifier: Uint8Array | undefined;
+}
+
+/**
+ * Answers a client's message: DISCOVER with OFFER, REQUEST with ACK or NAK, INFORM with ACK. DECLINE, RELEASE, what is
+ * malformed, relayed, or meant for another server gets no answer.
+ *
+ * The UDP checksum isn't checked: a guest that offloads checksums leaves it unfinished, and the frame comes from the
+ * guest's memory over no medium that could damage it.
+ *
+ * @param off Where the Ethernet frame begins in `frame`; it carries IPv4 without fragments and UDP to port 67.
+ * @param length Bytes of that frame; nothing beyond them is read.
+ * @param out Receives the reply frame, from its first byte; at least 600 bytes.
+ * @returns Bytes of the reply frame, or 0 when there is no answer.
+ */
+export function answerDhcp(
+  frame: Uint8Array,
+  off: number,
+  length: number,
+  out: Uint8Array,
+  config: NetworkAddresses,
+): number {
+  const message = parse(frame, off, length, config);
+  if (message === undefined) return 0;
+  const type = answerType(frame, message, config);
+  if (type === NO_ANSWER) return 0;
+  out.fill(0, 0, MAX_REPLY_FRAME);
+  writeFixedFields(frame, message, type, out, config);
+  const messageLength = writeOptions(message, type, out, config);
+  return writeHeaders(frame, message, type, messageLength, out, config);
+}
+
+/** The message in the frame, or undefined when it is malformed or not for this server. */
+function parse(frame: Uint8Array, off: number, length: number, config: NetworkAddresses): ClientMessage | undefined {
+  const ip = off + ETHERNET_HEADER;
+  if (length < ETHERNET_HEADER + IPV4_HEADER) return undefined;
+  const ipHeader = headerLength(frame, ip);
+  const ipTotal = totalLength(frame, ip);
+  if (ipHeader < IPV4_HEADER || ipTotal < ipHeader + UDP_HEADER + OPTIONS) return undefined;
+  if (ipTotal > length - ETHERNET_HEADER || !isServerAddress(destination(frame, ip), config)) return undefined;
+
+  const udp = ip + ipHeader;
+  const udpLength = datagramLength(frame, udp);
+  if (udpLength < UDP_HEADER + OPTIONS || udpLength > ipTotal - ipHeader) return undefined;
+  const at = udp + UDP_HEADER;
+  if (!fixedFieldsValid(frame, at)) return undefined;
+  const message: ClientMessage = {
+    at,
+    type: 0,
+    requestedAddress: 0,
+    serverIdentifier: 0,
+    maxDatagram: MIN_DATAGRAM_LIMIT,
+    clientIdentifier: undefined,
+  };
+  return readAllOptions(frame, udp + udpLength, message) ? message : undefined;
+}
+
+function isServerAddress(address: number, config: NetworkAddresses): boolean {
+  return address === LIMITED_BROADCAST || address === config.gateway || address === subnetBroadcast(config);
+}
+
+function subnetBroadcast(config: NetworkAddresses): number {
+  return config.guest | ~config.netmask;
+}
+
+/** A relayed message (giaddr) comes from another link, for which there are no addresses (RFC 2131 §4.3.1). */
+function fixedFieldsValid(frame: Uint8Array, at: number): boolean {
+  return (
+    frame[at + OP] === BOOT_REQUEST &&
+    frame[at + HTYPE] === HARDWARE_ETHERNET &&
+    frame[at + HLEN] === MAC_LENGTH &&
+    u32(frame, at + GIADDR) === 0 &&
+    u32(frame, at + COOKIE) === MAGIC_COOKIE
+  );
+}
+
+/** Reads the options field, then file and sname where option 52 says so (RFC 2131 §4.1). False: malformed. */
+function readAllOptions(frame: Uint8Array, end: number, message: ClientMessage): boolean {
+  const { at } = message;
+  const overload = readOptions(frame, at + OPTIONS, end, message);
+  if (overload < 0) return false;
+  if ((overload & OVERLOADS_FILE) !== 0 && readOptions(frame, at + FILE, at + COOKIE, message) < 0) return false;
+  return (overload & OVERLOADS_SNAME) === 0 || readOptions(frame, at + SNAME, at + FILE, message) >= 0;
+}
+
+/**
+ * Reads the options from `from` up to `end` into `message`. An end without option 255 is accepted.
+ *
+ * @returns The value of option 52, 0 when absent, or -1 when an option is malformed.
+ */
+function readOptions(frame: Uint8Array, from: number, end: number, message: ClientMessage): number {
+  let overload = 0;
+  let at = from;
+  while (at < end && frame[at] !== END) {
+    const code = frame[at];
+    if (code === PAD) {
+      at++;
+      continue;
+    }
+    if (at + 2 > end) return -1;
+    const length = frame[at + 1];
+    const value = at + 2;
+    if (value + length > end || !lengthValid(code, length)) return -1;
+    if (code === OVERLOAD) overload = frame[value];
+    else readOption(frame, code, value, length, message);
+    at = value + length;
+  }
+  return overload;
+}
+
+function lengthValid(code: number, length: number): boolean {
+  switch (code) {
+    case MESSAGE_TYPE:
+    case OVERLOAD:
+      return length === 1;
+    case MAX_MESSAGE_SIZE:
+      return length === 2;
+    case REQUESTED_ADDRESS:
+    case SERVER_IDENTIFIER:
+      return length === 4;
+    default:
+      return true;
+  }
+}
+
+function readOption(frame: Uint8Array, code: number, value: number, length: number, message: ClientMessage): void {
+  switch (code) {
+    case MESSAGE_TYPE:
+      message.type = frame[value];
+      break;
+    case REQUESTED_ADDRESS:
+      message.requestedAddress = u32(frame, value);
+      break;
+    case SERVER_IDENTIFIER:
+      message.serverIdentifier = u32(frame, value);
+      break;
+    case MAX_MESSAGE_SIZE:
+      message.maxDatagram = Math.max(MIN_DATAGRAM_LIMIT, u16(frame, value));
+      break;
+    case CLIENT_IDENTIFIER:
+      message.clientIdentifier = frame.subarray(value - 2, value + length);
+      break;
+  }
+}
+
+/** The type of the answer, or NO_ANSWER. */
+function answerType(frame: Uint8Array, message: ClientMessage, config: NetworkAddresses): number {
+  switch (message.type) {
+    case DISCOVER:
+      return OFFER;
+    case REQUEST:
+      return answerToRequest(frame, message, config);
+    case INFORM:
+      return ACK;
+    default:
+      return NO_ANSWER;
+  }
+}
+
+/**
+ * RFC 2131 §4.3.2: a client that selects an offer or reboots names its address in option 50, one that renews or rebinds
+ * in ciaddr. A server identifier is there when selecting, and then says which server is meant.
+ */
+function answerToRequest(frame: Uint8Array, message: ClientMessage, config: NetworkAddresses): number {
+  if (message.serverIdentifier !== 0 && message.serverIdentifier !== config.gateway) return NO_ANSWER;
+  const address = message.requestedAddress !== 0 ? message.requestedAddress : u32(frame, message.at + CIADDR);
+  return address === config.guest ? ACK : NAK;
+}
+
+/** The fields before the options, as RFC 2131 §4.3.1 table 3 has them; what is 0 there has been zeroed. */
+function writeFixedFields(
+  frame: Uint8Array,
+  message: ClientMessage,
+  type: number,
+  out: Uint8Array,
+  config: NetworkAddresses,
+): void {
+  const { at } = message;
+  const to = REPLY_MESSAGE;
+  out[to + OP] = BOOT_REPLY;
+  out[to + HTYPE] = HARDWARE_ETHERNET;
+  out[to + HLEN] = MAC_LENGTH;
+  setU32(out, to + XID, u32(frame, at + XID));
+  setU16(out, to + FLAGS, u16(frame, at + FLAGS));
+  if (type === ACK) setU32(out, to + CIADDR, u32(frame, at + CIADDR));
+  if (bindsAddress(message, type)) setU32(out, to + YIADDR, config.guest);
+  out.set(frame.subarray(at + CHADDR, at + CHADDR + CHADDR_LENGTH), to + CHADDR);
+  setU32(out, to + COOKIE, MAGIC_COOKIE);
+}
+
+/** Whether the answer gives the client an address for a time: the one to INFORM doesn't (RFC 2131 §4.3.5). */
+function bindsAddress(message: ClientMessage, type: number): boolean {
+  return type !== NAK && message.type !== INFORM;
+}
+
+/**
+ * Writes the options, the more needed ones first: an option that the client has no room for is left out (RFC 2131
+ * §4.3.1), which happens only with client identifiers near their greatest length.
+ *
+ * @returns Bytes of the message, at least 300.
+ */
+function writeOptions(message: ClientMessage, type: number, out: Uint8Array, config: NetworkAddresses): number {
+  const maxDatagram = Math.min(message.maxDatagram, config.mtu, MAX_REPLY_FRAME - ETHERNET_HEADER);
+  const options = new OptionWriter(out, REPLY_MESSAGE + OPTIONS, ETHERNET_HEADER + maxDatagram);
+  options.put(MESSAGE_TYPE, 1, type);
+  options.put(SERVER_IDENTIFIER, 4, config.gateway);
+  const binds = bindsAddress(message, type);
+  if (binds) options.put(LEASE_TIME, 4, config.leaseSeconds);
+  // RFC 6842 §3: in every answer, NAK included.
+  if (message.clientIdentifier !== undefined) options.copy(message.clientIdentifier);
+  if (type !== NAK) {
+    options.put(SUBNET_MASK, 4, config.netmask); // RFC 2132 §3.3: before the router
+    options.put(ROUTER, 4, config.gateway);
+    options.put(DOMAIN_NAME_SERVER, 4, config.dns);
+    options.put(INTERFACE_MTU, 2, config.mtu);
+    options.put(BROADCAST_ADDRESS, 4, subnetBroadcast(config));
+  }
+  if (binds) {
+    // RFC 2131 §4.4.5: T1 is half of the lease, T2 seven eighths.
+    options.put(RENEWAL_TIME, 4, Math.floor(config.leaseSeconds / 2));
+    options.put(REBINDING_TIME, 4, Math.floor((config.leaseSeconds * 7) / 8));
+  }
+  return Math.max(MIN_MESSAGE, options.end() - REPLY_MESSAGE);
+}
+
+/** Appends options to a reply, as long as they and the END option fit. */
+class OptionWriter {
+  constructor(
+    private readonly out: Uint8Array,
+    private at: number,
+    private readonly limit: number,
+  ) {}
+
+  /** Appends an option whose value is one number of 1, 2 or 4 bytes. */
+  put(code: number, length: number, value: number): void {
+    const { at, out } = this;
+    if (!this.fits(2 + length)) return;
+    out[at] = code;
+    out[at + 1] = length;
+    if (length === 4) setU32(out, at + 2, value);
+    else if (length === 2) setU16(out, at + 2, value);
+    else out[at + 2] = value;
+    this.at += 2 + length;
+  }
+
+  /** Appends an option as it stands: code, length and value. */
+  copy(option: Uint8Array): void {
+    if (!this.fits(option.length)) return;
+    this.out.set(option, this.at);
+    this.at += option.length;
+  }
+
+  /** Writes the END option. Returns where the options end. */
+  end(): number {
+    this.out[this.at] = END;
+    return this.at + 1;
+  }
+
+  private fits(length: number): boolean {
+    return this.at + length < this.limit;
+  }
+}
+
+/** Writes the headers around a message of `messageLength` bytes. Returns the frame's length. */
+function writeHeaders(
+  frame: Uint8Array,
+  message: ClientMessage,
+  type: number,
+  messageLength: number,
+  out: Uint8Array,
+  config: NetworkAddresses,
+): number {
+  const to = replyAddress(frame, message, type, config);
+  const chaddr = message.at + CHADDR;
+  const mac = to === LIMITED_BROADCAST ? BROADCAST_MAC : frame.subarray(chaddr, chaddr + MAC_LENGTH);
+  writeEthernet(out, 0, mac, config.gatewayMac, ETHERTYPE_IPV4);
+  const udpLength = UDP_HEADER + messageLength;
+  writeIpv4(out, ETHERNET_HEADER, IPV4_HEADER + udpLength, 0, PROTOCOL_UDP, config.gateway, to);
+  const udp = ETHERNET_HEADER + IPV4_HEADER;
+  writeUdp(out, udp, SERVER_PORT, CLIENT_PORT, udpLength);
+  const pseudo = pseudoHeaderSum(config.gateway, to, PROTOCOL_UDP, udpLength);
+  const checksum = ~sum16(out, udp, udpLength, pseudo) & 0xffff;
+  setU16(out, udp + 6, checksum === 0 ? 0xffff : checksum); // RFC 768: 0 would say that there is none
+  return REPLY_MESSAGE + messageLength;
+}
+
+/** Where the answer goes (RFC 2131 §4.1): ciaddr, all, or the address that the client is about to have. */
+function replyAddress(frame: Uint8Array, message: ClientMessage, type: number, config: NetworkAddresses): number {
+  const ciaddr = u32(frame, message.at + CIADDR);
+  if (type === NAK) return LIMITED_BROADCAST;
+  if (ciaddr !== 0) return ciaddr;
+  const broadcast = (u16(frame, message.at + FLAGS) & BROADCAST_FLAG) !== 0;
+  return broadcast || !bindsAddress(message, type) ? LIMITED_BROADCAST : config.guest;
+}

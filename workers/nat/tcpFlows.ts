@@ -1,0 +1,316 @@
+/**
+ * TCP flows from SYN to the last acknowledgment: what input, output and timers share.
+ *
+ * A flow's life:
+ *
+ *     guest's SYN        CONNECTING     socket opened, connect(2) under way; the SYN isn't answered yet
+ *     socket writable    SYN_RECEIVED   SYN-ACK sent
+ *     guest's ACK        ESTABLISHED    bytes go both ways; FIN_RECEIVED and END_OF_STREAM/FIN_SENT come in any order
+ *     both FINs acked    closed; by way of TIME_WAIT if the host's side finished first
+ *
+ * and at any time: a RST of the guest aborts the socket, an error of the socket sends a RST, silence ends the flow.
+ *
+ * No payload is buffered here. What the guest sends is acknowledged once the socket has taken it; what the socket
+ * receives stays in it, peeked at, until the guest has acknowledged it.
+ */
+import { C, type Counters } from '../counters.js';
+import { EINPROGRESS, type Engine } from '../engine/engine.js';
+import {
+  ACK_NOW,
+  BARRIER,
+  CONNECTING,
+  DESTINATION,
+  DEVICE,
+  ESTABLISHED,
+  FD,
+  FIN_RECEIVED,
+  FIN_SENT,
+  FLAGS,
+  FLOW_WORDS,
+  FREE,
+  GENERATION,
+  HELD_FIRST,
+  HELD_LAST,
+  IRS,
+  ISS,
+  LAST_ACTIVE,
+  LISTED,
+  MAC_HIGH,
+  MAC_LOW,
+  MSS,
+  PAIR,
+  PEEK_OFFSET,
+  PORTS,
+  RCV_ADV,
+  RCV_NXT,
+  RTO_DEADLINE,
+  SEND_SPACE,
+  SND_MAX,
+  SND_NXT,
+  SND_UNA,
+  SND_WND,
+  SND_WND_SHIFT,
+  SOURCE,
+  STATE,
+  TIMER_DEADLINE,
+  TIMER_SLOT,
+  TIME_WAIT,
+} from '../flow.js';
+import { FlowList } from '../flowList.js';
+import type { HeldChains } from '../heldChains.js';
+import type { Shard } from '../shard.js';
+import { hashTuple } from '../shared/hash.js';
+import { u16, u32 } from '../wire/bytes.js';
+import type { NetworkAddresses } from './addresses.js';
+import type { GuestLink } from './guestLink.js';
+
+/** Times, in ms. */
+export interface TcpTimes {
+  /** A connect without an answer ends. */
+  readonly connect: number;
+  /** Idle established flows end: at least 2 h 4 min (RFC 5382 REQ-5). */
+  readonly established: number;
+  /** Flows that one side has finished, or that wait for the guest's first ACK, end: at least 4 min (RFC 5382 REQ-5). */
+  readonly transitory: number;
+  /** TIME_WAIT. The wire to the guest has no length: this waits for its retransmissions only. */
+  readonly timeWait: number;
+}
+
+export const DEFAULT_TCP_TIMES: TcpTimes = {
+  connect: 3_000,
+  established: 7_440_000,
+  transitory: 240_000,
+  timeWait: 1_000,
+};
+
+/** First retransmission, ms; it doubles from there. A virtio ring loses nothing: the guest itself does, rarely. */
+export const RTO_MS = 200;
+export const RTO_MAX_MS = 60_000;
+/** The window offered before the socket was asked what it takes, bytes. */
+const FIRST_WINDOW = 65_535;
+
+export interface TcpSettings {
+  readonly addresses: NetworkAddresses;
+  readonly allowHostLoopback: boolean;
+  readonly times: TcpTimes;
+  /** The kernel honours SO_PEEK_OFF on TCP (Linux 6.9). */
+  readonly peekOffset: boolean;
+  readonly seed: number;
+}
+
+/** What the flows need of the worker around them. */
+export interface TcpHost {
+  link(device: number): GuestLink;
+  /** The flow left this shard for good: forget who owns it. */
+  flowClosed(flow: number): void;
+}
+
+export class TcpFlows {
+  readonly records: Int32Array;
+  /** Flows that have something for the guest; those that were closed meanwhile aren't marked LISTED any more. */
+  readonly listed: FlowList;
+  /** Flows that found no receive buffers. */
+  readonly waiting: FlowList;
+
+  constructor(
+    readonly shard: Shard,
+    readonly engine: Engine,
+    readonly held: HeldChains,
+    readonly counters: Counters,
+    readonly settings: TcpSettings,
+    readonly host: TcpHost,
+  ) {
+    this.records = shard.records;
+    this.listed = new FlowList(shard.capacity);
+    this.waiting = new FlowList(shard.capacity);
+  }
+
+  /** Milliseconds now, of this cycle. */
+  get now(): number {
+    return this.engine.clock[0]!;
+  }
+
+  /**
+   * Opens a record for a guest's SYN, in state CONNECTING, without a socket yet. `bytes[offset…]` is the Ethernet header.
+   * @returns the flow, or -1 when the shard is full
+   */
+  open(
+    bytes: Uint8Array,
+    offset: number,
+    device: number,
+    source: number,
+    destination: number,
+    ports: number,
+    sequence: number,
+  ): number {
+    const flow = this.shard.allocate();
+    if (flow < 0) return -1;
+    const { records: r } = this;
+    const f = flow * FLOW_WORDS;
+    r[f + STATE] = CONNECTING;
+    r[f + DEVICE] = device;
+    r[f + SOURCE] = source;
+    r[f + DESTINATION] = destination;
+    r[f + PORTS] = ports;
+    r[f + FD] = -1;
+    r[f + MAC_HIGH] = u16(bytes, offset + 6);
+    r[f + MAC_LOW] = u32(bytes, offset + 8);
+    r[f + IRS] = sequence;
+    r[f + RCV_NXT] = (sequence + 1) | 0;
+    r[f + RCV_ADV] = (sequence + 1) | 0;
+    r[f + SEND_SPACE] = FIRST_WINDOW;
+    r[f + PEEK_OFFSET] = -1;
+    r[f + HELD_FIRST] = -1;
+    r[f + HELD_LAST] = -1;
+    r[f + BARRIER] = 0;
+    r[f + LAST_ACTIVE] = this.now;
+    this.chooseIss(flow);
+    this.shard.index.insert(flow);
+    this.counters[C.flowsOpened]!++;
+    return flow;
+  }
+
+  /** RFC 6528: a clock of 4 µs plus a keyed hash of the connection. */
+  private chooseIss(flow: number): void {
+    const { records: r } = this;
+    const f = flow * FLOW_WORDS;
+    const hash = hashTuple(
+      this.settings.seed ^ 0x5bd1e995,
+      r[f + SOURCE]!,
+      r[f + DESTINATION]!,
+      r[f + PORTS]!,
+      r[f + DEVICE]!,
+    );
+    const iss = (hash + (this.engine.clock[1]! >> 2)) | 0;
+    r[f + ISS] = iss;
+    r[f + SND_UNA] = iss;
+    r[f + SND_NXT] = iss;
+    r[f + SND_MAX] = iss;
+  }
+
+  /** Takes what the guest's SYN says of itself. */
+  setPeer(flow: number, window: number, mss: number, windowScale: number, pair: number): void {
+    const { records: r } = this;
+    const f = flow * FLOW_WORDS;
+    r[f + SND_WND] = window;
+    r[f + SND_WND_SHIFT] = windowScale;
+    r[f + MSS] = mss;
+    r[f + PAIR] = pair;
+  }
+
+  /** Opens the socket and starts to connect. Returns 0, or -errno: the flow has no socket then. */
+  connect(flow: number, address: number): number {
+    const { records: r, engine } = this;
+    const f = flow * FLOW_WORDS;
+    const fd = engine.tcpSocket();
+    if (fd < 0) return fd;
+    let result = engine.connect(fd, address, r[f + PORTS]! & 0xffff);
+    if (result === -EINPROGRESS) result = 0;
+    if (result === 0) result = engine.watchSocket(fd, flow, r[f + GENERATION]!);
+    if (result < 0) {
+      engine.close(fd);
+      return result;
+    }
+    r[f + FD] = fd;
+    this.arm(flow, (this.now + this.settings.times.connect) | 0);
+    return 0;
+  }
+
+  /** Puts the flow on the list of those that have something for the guest. */
+  list(flow: number): void {
+    const f = flow * FLOW_WORDS;
+    if ((this.records[f + FLAGS]! & LISTED) !== 0) return;
+    this.records[f + FLAGS]! |= LISTED;
+    this.listed.push(flow);
+  }
+
+  /** Lets the flow wait, still marked as listed, until the guest has posted buffers. */
+  wait(flow: number): void {
+    this.records[flow * FLOW_WORDS + FLAGS]! |= LISTED;
+    this.waiting.push(flow);
+  }
+
+  /** Buffers came, or queues: all that waited try again. */
+  wakeWaiting(): void {
+    for (let n = this.waiting.length; n > 0; n--) this.listed.push(this.waiting.shift());
+  }
+
+  /** Unmarks a flow that came off the list. False for one that was closed since. */
+  takeListed(flow: number): boolean {
+    const f = flow * FLOW_WORDS;
+    if ((this.records[f + FLAGS]! & LISTED) === 0) return false;
+    this.records[f + FLAGS]! &= ~LISTED;
+    return true;
+  }
+
+  pairOf(flow: number): number {
+    return this.records[flow * FLOW_WORDS + PAIR]!;
+  }
+
+  acknowledge(flow: number): void {
+    this.records[flow * FLOW_WORDS + FLAGS]! |= ACK_NOW;
+    this.list(flow);
+  }
+
+  /** Makes the flow's timer fire no later than `deadline`. */
+  arm(flow: number, deadline: number): void {
+    const f = flow * FLOW_WORDS;
+    if (this.records[f + TIMER_SLOT]! >= 0 && ((this.records[f + TIMER_DEADLINE]! - deadline) | 0) <= 0) return;
+    this.shard.wheel.arm(flow, deadline, this.now);
+  }
+
+  /** Starts the clock of what is unacknowledged, or of a closed window. */
+  armRetransmission(flow: number, retries: number): void {
+    const delay = Math.min(RTO_MS * 2 ** Math.min(retries, 16), RTO_MAX_MS);
+    const deadline = (this.now + delay) | 0;
+    this.records[flow * FLOW_WORDS + RTO_DEADLINE] = deadline;
+    this.arm(flow, deadline);
+  }
+
+  /** Both sides have finished and know it. */
+  finished(flow: number): boolean {
+    const { records: r } = this;
+    const f = flow * FLOW_WORDS;
+    const both = FIN_SENT | FIN_RECEIVED;
+    return (r[f + FLAGS]! & both) === both && r[f + SND_UNA] === r[f + SND_MAX];
+  }
+
+  /** Closes the socket in order, with all of the peer's bytes read, and keeps the record for late FINs. */
+  enterTimeWait(flow: number): void {
+    const { records: r } = this;
+    const f = flow * FLOW_WORDS;
+    this.dropHeld(flow);
+    this.engine.close(r[f + FD]!);
+    r[f + FD] = -1;
+    r[f + STATE] = TIME_WAIT;
+    this.arm(flow, (this.now + this.settings.times.timeWait) | 0);
+  }
+
+  /** Ends the flow, its socket closed in order (`abort` false) or by a RST. */
+  close(flow: number, abort: boolean): void {
+    const { records: r } = this;
+    const f = flow * FLOW_WORDS;
+    if (r[f + STATE] === FREE) return;
+    this.dropHeld(flow);
+    const fd = r[f + FD]!;
+    if (fd >= 0) {
+      if (abort) this.engine.abort(fd);
+      else this.engine.close(fd);
+    }
+    r[f + FD] = -1;
+    this.host.flowClosed(flow);
+    this.shard.release(flow);
+    this.counters[C.flowsClosed]!++;
+  }
+
+  /** Chains that the flow kept go back; their bytes weren't acknowledged, so the guest sends them again. */
+  dropHeld(flow: number): void {
+    const f = flow * FLOW_WORDS;
+    this.held.releaseAll(this.records, f);
+  }
+
+  /** Whether the flow still moves bytes. */
+  established(flow: number): boolean {
+    return this.records[flow * FLOW_WORDS + STATE] === ESTABLISHED;
+  }
+}

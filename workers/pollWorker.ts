@@ -1,0 +1,431 @@
+/**
+ * A poll worker: one thread that serves its queue pairs, its flows' sockets and its timers, in cycles:
+ * wait → events → messages → transmit queues by budget → timers → what the guest gets → flush.
+ *
+ * All that must outlive the thread lies in shared memory or in the kernel, so a worker that died is replaced by one that
+ * is constructed over the same memory.
+ */
+import { TransmitFrame } from '../device/transmitQueue.js';
+import { QUEUE_CURRENT, QUEUE_OUTSTANDING } from '../device/virtqueue.js';
+import type { Addon } from '../src/native/addon.js';
+import { C, type Counters } from './counters.js';
+import { DeviceView, IOVECS, type QueueView } from './deviceView.js';
+import { EpollEngine } from './engine/epollEngine.js';
+import type { Engine } from './engine/engine.js';
+import { EVENT_WORDS as ENGINE_EVENT_WORDS } from './engine/engine.js';
+import { DEVICE, FD, FLAGS, FLOW_WORDS, FREE, GENERATION, HELD_FIRST, READABLE, STATE } from './flow.js';
+import { AWAY, COMPLETE, FLOW, Handoff, MARK, MARK_BACK, PACKET, PARK, RETURN } from './handoff.js';
+import { HeldChains } from './heldChains.js';
+import { DONE, type GuestLink, Origin } from './nat/guestLink.js';
+import { Nat } from './nat/nat.js';
+import { TcpEvents } from './nat/tcpEvents.js';
+import { type TcpHost, TcpFlows, type TcpSettings } from './nat/tcpFlows.js';
+import { TcpInput } from './nat/tcpInput.js';
+import { OUTPUT_BLOCKED, OUTPUT_MORE, OUTPUT_NO_SINK, TcpOutput } from './nat/tcpOutput.js';
+import {
+  FREE_RECORDS,
+  HEARTBEAT,
+  type PoolMemory,
+  SLEEPING,
+  WORKER_WORDS,
+  queueState,
+} from './poolMemory.js';
+import { Shard } from './shard.js';
+
+/** Chains of one transmit queue, packets of one handoff ring, and flows' turns, per cycle. */
+const TX_BUDGET = 64;
+const HANDOFF_BUDGET = 256;
+const OUTPUT_BUDGET = 256;
+const FIRED = 256;
+const MAX_EVENTS = 512;
+/** Tokens of events that aren't sockets': the wake eventfd, and kicks from here down. */
+const WAKE_TOKEN = -1;
+const KICK_TOKEN = -2;
+/** Bytes in flight that a kernel without SO_PEEK_OFF may have to read past: the largest window of RFC 7323. */
+const DISCARD_BYTES = 1 << 30;
+/** How long a queue without a kick eventfd goes unlooked at, ms. */
+const POLLED_MS = 1;
+
+export interface WorkerSettings extends TcpSettings {
+  readonly worker: number;
+  readonly memory: PoolMemory;
+  readonly epoll: number;
+  readonly wakeFds: readonly number[];
+}
+
+export class PollWorker implements TcpHost {
+  readonly devices: (DeviceView | undefined)[] = [];
+  readonly engine: Engine;
+  readonly flows: TcpFlows;
+  readonly handoff: Handoff;
+  readonly counters: Counters;
+  /** Set by a control message: the cycle ends for good. */
+  ended = false;
+  /** For tests: the next chain taken makes the worker throw. */
+  throwNext = false;
+
+  private readonly iovecs: Uint32Array;
+  private readonly nat: Nat;
+  private readonly input: TcpInput;
+  private readonly output: TcpOutput;
+  private readonly events: TcpEvents;
+  private readonly words: Int32Array;
+  private readonly wordsAt: number;
+  private readonly fired = new Int32Array(FIRED);
+  private readonly origin = new Origin();
+  private readonly heldOrigin = new Origin();
+  private readonly frames = new Map<number, TransmitFrame>();
+  /** Queues that this worker serves and that run. */
+  private mine: QueueView[] = [];
+  private anyPolled = false;
+
+  constructor(
+    private readonly addon: Addon,
+    readonly settings: WorkerSettings,
+  ) {
+    const { memory, worker } = settings;
+    this.iovecs = new Uint32Array(new SharedArrayBuffer(12 * IOVECS));
+    const events = new Int32Array(new SharedArrayBuffer(4 * ENGINE_EVENT_WORDS * MAX_EVENTS));
+    const clock = new Int32Array(new SharedArrayBuffer(8));
+    addon.bindScratch(this.iovecs, events, clock);
+    addon.readClock();
+    this.engine = new EpollEngine(addon, settings.epoll, events, clock);
+    this.counters = new Float64Array(memory.counters[worker]!);
+    this.words = new Int32Array(memory.workerWords);
+    this.wordsAt = worker * WORKER_WORDS;
+    const freeWord = this.words.subarray(this.wordsAt + FREE_RECORDS, this.wordsAt + FREE_RECORDS + 1);
+    const shard = new Shard(new Int32Array(memory.shards[worker]!), memory.seed, freeWord);
+    const held = new HeldChains(new Int32Array(memory.held[worker]!), (origin) => this.giveBack(origin));
+    this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, this);
+    const discard = settings.peekOffset ? -1 : addon.createRegion(DISCARD_BYTES).region;
+    this.output = new TcpOutput(this.flows, this.iovecs, discard);
+    this.input = new TcpInput(this.flows, this.output);
+    this.events = new TcpEvents(this.flows, this.input, this.output, (flow) => this.drainHeld(flow));
+    this.handoff = new Handoff(worker, memory, this.flows, settings.wakeFds);
+    this.nat = new Nat(this.flows, this.input, this.handoff, this.counters);
+    this.engine.watchEventfd(settings.wakeFds[worker]!, WAKE_TOKEN, 0);
+  }
+
+  // -- devices ---------------------------------------------------------------------------------------------------------
+
+  link(device: number): GuestLink {
+    return this.devices[device]!;
+  }
+
+  flowClosed(flow: number): void {
+    this.handoff.flowClosed(flow);
+  }
+
+  attach(device: number, pairs: number, mtu: number): DeviceView {
+    const { memory, worker } = this.settings;
+    const view = new DeviceView(
+      this.addon,
+      this.iovecs,
+      device,
+      pairs,
+      (queue) => queueState(memory, device, queue),
+      (pair) => pair % memory.workers === worker,
+    );
+    view.mtu = mtu;
+    this.devices[device] = view;
+    this.frames.set(device, new TransmitFrame(view.memory, this.iovecs));
+    return view;
+  }
+
+  /** Listens to a started queue's kicks. */
+  watchKick(queue: QueueView): void {
+    if (!queue.mine || queue.kickFd < 0) return;
+    const token = KICK_TOKEN - (queue.device * 1024 + queue.index);
+    this.engine.unwatch(queue.kickFd);
+    this.engine.watchEventfd(queue.kickFd, token, queue.generation);
+  }
+
+  /** Queues came or went: looks anew which are to be served, and lets waiting flows try again. */
+  queuesChanged(): void {
+    this.mine = [];
+    this.anyPolled = false;
+    for (const view of this.devices) {
+      if (view === undefined) continue;
+      view.findSinks();
+      for (const queue of view.queues) {
+        if (!queue.mine || !queue.started) continue;
+        this.mine.push(queue);
+        if (queue.kickFd < 0) this.anyPolled = true;
+      }
+    }
+    this.flows.wakeWaiting();
+  }
+
+  /** Drops all flows of a device. */
+  dropFlows(device: number): void {
+    const r = this.flows.records;
+    for (let flow = 0; flow < this.flows.shard.capacity; flow++) {
+      const f = flow * FLOW_WORDS;
+      if (r[f + STATE] !== FREE && r[f + DEVICE] === device) this.flows.close(flow, true);
+    }
+  }
+
+  /** After a predecessor's death: drops what it died on, listens to all flows anew, looks at everything. */
+  takeOver(): void {
+    const r = this.flows.records;
+    for (const queue of this.mine) {
+      const current = queue.state[QUEUE_CURRENT]!;
+      if (current >= 0) queue.virtqueue.pushUsed(current, 0);
+      queue.state[QUEUE_CURRENT] = -1;
+      queue.active = true;
+    }
+    for (let flow = 0; flow < this.flows.shard.capacity; flow++) {
+      const f = flow * FLOW_WORDS;
+      if (r[f + STATE] === FREE || r[f + FD]! < 0) continue;
+      this.engine.unwatch(r[f + FD]!);
+      this.engine.watchSocket(r[f + FD]!, flow, r[f + GENERATION]!);
+      r[f + FLAGS]! |= READABLE;
+      this.flows.list(flow);
+      this.flows.arm(flow, this.flows.now);
+      if (r[f + HELD_FIRST]! >= 0) this.drainHeld(flow);
+    }
+    this.counters[C.takeovers]!++;
+  }
+
+  // -- the cycle -------------------------------------------------------------------------------------------------------
+
+  /** One cycle. `control` handles control messages and tells whether there were any; `broken` is told of queues that can't go on. */
+  cycle(control: () => boolean, controlPending: () => boolean, broken: (queue: QueueView) => void): void {
+    this.counters[C.cycles]!++;
+    Atomics.add(this.words, this.wordsAt + HEARTBEAT, 1);
+    const events = this.engine.wait(this.sleep(controlPending));
+    Atomics.store(this.words, this.wordsAt + SLEEPING, 0);
+    this.handleEvents(events);
+    this.receiveHandoffs();
+    if (control() && this.ended) return;
+    this.transmit();
+    this.fireTimers();
+    this.runOutput();
+    this.flush(broken);
+  }
+
+  /** How long to wait: 0 if there is work, else until the next timer, with the driver asked to kick. */
+  private sleep(controlPending: () => boolean): number {
+    if (this.flows.listed.length > 0 || this.anyActive()) return 0;
+    Atomics.store(this.words, this.wordsAt + SLEEPING, 1);
+    if (controlPending() || this.handoff.pending) return 0;
+    this.counters[C.sleeps]!++;
+    const timeout = this.flows.shard.wheel.timeout(this.flows.now);
+    if (this.anyPolled) return timeout < 0 ? POLLED_MS : Math.min(timeout, POLLED_MS);
+    return timeout;
+  }
+
+  private anyActive(): boolean {
+    for (const queue of this.mine) if (queue.active && queue.receive === undefined) return true;
+    return false;
+  }
+
+  private handleEvents(count: number): void {
+    const { events } = this.engine;
+    for (let n = 0; n < count; n++) {
+      const token = events[3 * n]!;
+      const generation = events[3 * n + 1]!;
+      if (token >= 0) {
+        if (this.flows.records[token * FLOW_WORDS + GENERATION] !== generation) continue;
+        if (this.flows.records[token * FLOW_WORDS + STATE] !== FREE) this.events.socket(token, events[3 * n + 2]!);
+      } else if (token <= KICK_TOKEN) this.kicked(KICK_TOKEN - token, generation);
+    }
+  }
+
+  private kicked(number: number, generation: number): void {
+    const queue = this.devices[number >>> 10]?.queues[number & 1023];
+    if (queue === undefined || !queue.started || queue.generation !== generation) return;
+    this.counters[C.kicks]!++;
+    if (queue.receive === undefined) queue.active = true;
+    else this.flows.wakeWaiting();
+  }
+
+  private transmit(): void {
+    for (const queue of this.mine) {
+      if (queue.receive !== undefined || queue.stopping !== 0) continue;
+      if (queue.active || queue.kickFd < 0) this.transmitQueue(queue);
+    }
+  }
+
+  private transmitQueue(queue: QueueView): void {
+    const { virtqueue } = queue;
+    queue.parked = false;
+    let waiting = virtqueue.poll();
+    if (waiting === 0) {
+      waiting = virtqueue.enableNotifications();
+      queue.active = waiting > 0;
+      if (waiting === 0) return;
+    }
+    virtqueue.disableNotifications();
+    queue.active = true;
+    const budget = Math.min(waiting, TX_BUDGET);
+    for (let n = 0; n < budget; n++) {
+      const head = virtqueue.headAt(0);
+      if (head < 0) return;
+      queue.state[QUEUE_CURRENT] = head;
+      virtqueue.take(1);
+      const result = this.transmitChain(queue, head);
+      queue.state[QUEUE_CURRENT] = -1;
+      if (result === DONE) virtqueue.pushUsed(head, 0);
+      else if (result === AWAY) queue.state[QUEUE_OUTSTANDING]!++;
+      if (result !== PARK) continue;
+      virtqueue.take(-1);
+      queue.parked = true;
+      return;
+    }
+  }
+
+  /** Handles one chain of a queue of ours. */
+  private transmitChain(queue: QueueView, head: number): number {
+    if (this.throwNext) {
+      this.throwNext = false;
+      throw new Error('injected fault');
+    }
+    if (!queue.enabled) return DONE;
+    const { origin } = this;
+    origin.worker = this.settings.worker;
+    origin.device = queue.device;
+    origin.queue = queue.index;
+    origin.pair = queue.index >> 1;
+    origin.head = head;
+    queue.frames++;
+    return this.frameOf(queue, head, origin);
+  }
+
+  private frameOf(queue: QueueView, head: number, origin: Origin): number {
+    const frame = this.frames.get(queue.device)!;
+    const { headerSize } = this.devices[queue.device]!;
+    if (!queue.virtqueue.walk(head, 0) || !frame.read(queue.virtqueue, headerSize)) {
+      this.counters[C.malformedChains]!++;
+      return DONE;
+    }
+    return this.nat.input(frame, origin);
+  }
+
+  /** A chain is done with: back to its queue, or to the worker whose queue it is. */
+  private giveBack(origin: Origin): void {
+    if (origin.worker !== this.settings.worker) {
+      this.handoff.answer(COMPLETE, origin);
+      return;
+    }
+    const queue = this.devices[origin.device]?.queues[origin.queue];
+    if (queue?.started === true) queue.virtqueue.pushUsed(origin.head, 0);
+  }
+
+  private drainHeld(flow: number): void {
+    const device = this.flows.records[flow * FLOW_WORDS + DEVICE]!;
+    const frame = this.frames.get(device)!;
+    this.input.drainHeld(flow, frame, (origin) => this.reread(origin, frame), this.heldOrigin);
+  }
+
+  private reread(origin: Origin, frame: TransmitFrame): boolean {
+    const view = this.devices[origin.device]!;
+    const queue = view.queues[origin.queue]!;
+    return queue.started && queue.virtqueue.walk(origin.head, 0) && frame.read(queue.virtqueue, view.headerSize);
+  }
+
+  private fireTimers(): void {
+    const fired = this.flows.shard.wheel.advance(this.flows.now, this.fired);
+    for (let n = 0; n < fired; n++) this.events.timer(this.fired[n]!);
+  }
+
+  /** Gives every listed flow its turn. */
+  private runOutput(): void {
+    const { flows } = this;
+    for (let n = Math.min(flows.listed.length, OUTPUT_BUDGET); n > 0; n--) {
+      const flow = flows.listed.shift();
+      if (!flows.takeListed(flow)) continue;
+      const result = this.output.run(flow);
+      if (result === OUTPUT_MORE) flows.list(flow);
+      else if (result === OUTPUT_BLOCKED) this.blocked(flow);
+      else if (result === OUTPUT_NO_SINK) this.homeless(flow);
+    }
+  }
+
+  /** No receive buffers: the flow waits for the driver's kick, unless buffers came just now. */
+  private blocked(flow: number): void {
+    const { records } = this.flows;
+    const link = this.link(records[flow * FLOW_WORDS + DEVICE]!);
+    this.counters[C.receiveBuffersMissing]!++;
+    if (link.wantBuffers(this.flows.pairOf(flow))) this.flows.list(flow);
+    else this.flows.wait(flow);
+  }
+
+  /** None of this worker's receive queues is on: the flow moves to a worker that has one, or waits. */
+  private homeless(flow: number): void {
+    const view = this.devices[this.flows.records[flow * FLOW_WORDS + DEVICE]!]!;
+    const pair = view.enabledPair();
+    const owner = pair % this.settings.memory.workers;
+    if (pair >= 0 && owner !== this.settings.worker && this.handoff.rehome(flow, owner)) return;
+    this.flows.wait(flow);
+  }
+
+  // -- other workers ---------------------------------------------------------------------------------------------------
+
+  private receiveHandoffs(): void {
+    const { incoming } = this.handoff;
+    for (let from = 0; from < incoming.length; from++) {
+      if (from === this.settings.worker) continue;
+      const ring = incoming[from]!;
+      for (let n = 0; n < HANDOFF_BUDGET; n++) {
+        const at = ring.peek();
+        if (at < 0) break;
+        this.handoffMessage(from, ring.data, at);
+        ring.release();
+        this.handoff.rehomeMarked();
+      }
+    }
+  }
+
+  private handoffMessage(from: number, data: Int32Array, at: number): void {
+    const kind = data[at]!;
+    if (kind === FLOW) this.handoff.install(from, data, at);
+    else if (kind === MARK) this.handoff.markBack(from, data[at + 1]!);
+    else if (kind === MARK_BACK) this.handoff.marked(data[at + 1]!);
+    else this.handedPacket(kind, from, data[at + 1]!, data[at + 2]!, data[at + 3]!);
+  }
+
+  private handedPacket(kind: number, from: number, device: number, index: number, head: number): void {
+    const queue = this.devices[device]?.queues[index];
+    const { origin } = this;
+    origin.worker = from;
+    origin.device = device;
+    origin.queue = index;
+    origin.pair = index >> 1;
+    origin.head = head;
+    if (kind === PACKET) {
+      this.counters[C.handoffsIn]!++;
+      const usable = queue !== undefined && queue.started && queue.stopping === 0;
+      const result = usable ? this.frameOf(queue, head, origin) : DONE;
+      if (result === DONE) this.handoff.answer(COMPLETE, origin);
+      else if (result === AWAY || result === PARK) this.handoff.answer(RETURN, origin);
+      return;
+    }
+    this.handoff.answered(from);
+    if (queue === undefined) return;
+    queue.state[QUEUE_OUTSTANDING]!--;
+    if (kind === RETURN && queue.started && queue.stopping === 0) this.returned(queue, head);
+    else queue.virtqueue.pushUsed(head, 0);
+  }
+
+  /** A packet came back: its flow lives here by now. What can't be placed even so is dropped, TCP sends it again. */
+  private returned(queue: QueueView, head: number): void {
+    this.handoff.returning = true;
+    const result = this.transmitChain(queue, head);
+    this.handoff.returning = false;
+    if (result === DONE || result === PARK) queue.virtqueue.pushUsed(head, 0);
+    else if (result === AWAY) queue.state[QUEUE_OUTSTANDING]!++;
+  }
+
+  /** Shows drivers and workers what this cycle did. */
+  private flush(broken: (queue: QueueView) => void): void {
+    for (const queue of this.mine) {
+      if (queue.virtqueue.publish() && queue.callFd >= 0) {
+        this.counters[C.interrupts]!++;
+        this.engine.signal(queue.callFd);
+      }
+      if (queue.virtqueue.broken !== 0) broken(queue);
+    }
+    this.handoff.flush();
+  }
+}
