@@ -30,6 +30,8 @@ export const QUEUE_PUBLISHED = 2;
 export const QUEUE_CURRENT = 3;
 /** Chains of this queue that other workers have. */
 export const QUEUE_OUTSTANDING = 4;
+/** Chains shown to the driver as used, modulo 2^32. */
+export const QUEUE_CHAINS = 5;
 export const QUEUE_STATE_WORDS = 16;
 
 /** Why a queue can't go on. */
@@ -235,6 +237,7 @@ export class Virtqueue {
     if (used === old || this.size === 0) return false;
     Atomics.store(this.used16, this.usedBase / 2 + 1, used);
     this.state[QUEUE_PUBLISHED] = used;
+    this.state[QUEUE_CHAINS] = (this.state[QUEUE_CHAINS]! + ((used - old) & 0xffff)) | 0;
     if (!this.eventIdx) return (Atomics.load(this.avail, this.availBase) & AVAIL_F_NO_INTERRUPT) === 0;
     const usedEvent = Atomics.load(this.avail, this.availBase + 2 + this.size);
     return ((used - usedEvent - 1) & 0xffff) < ((used - old) & 0xffff);

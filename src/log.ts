@@ -3,6 +3,8 @@ import { pino } from 'pino';
 import type { Logger } from 'pino';
 import type { LogLevel } from './config.js';
 
+export type { Logger };
+
 const LEVEL_NAMES: Readonly<Record<number, string>> = { 10: 'trace', 20: 'debug', 30: 'info', 40: 'warn', 50: 'error' };
 
 /** Fields of every line that a person needs no reminder of. */

@@ -1,5 +1,11 @@
 /** The worker's end of the control and event rings: what the main thread asks for is done, then answered. */
-import { QUEUE_CURRENT, QUEUE_LAST_AVAIL, QUEUE_OUTSTANDING, QUEUE_PUBLISHED, QUEUE_USED } from '../device/virtqueue.js';
+import {
+  QUEUE_CURRENT,
+  QUEUE_LAST_AVAIL,
+  QUEUE_OUTSTANDING,
+  QUEUE_PUBLISHED,
+  QUEUE_USED,
+} from '../device/virtqueue.js';
 import type { DeviceView, QueueView } from './deviceView.js';
 import {
   ARGUMENTS,
@@ -24,13 +30,7 @@ import {
   getNumber,
 } from './messages.js';
 import type { PollWorker } from './pollWorker.js';
-import {
-  CONTROL_CAPACITY,
-  CONTROL_WORDS,
-  EVENT_CAPACITY,
-  EVENT_WORDS,
-  type PoolMemory,
-} from './poolMemory.js';
+import { CONTROL_CAPACITY, CONTROL_WORDS, EVENT_CAPACITY, EVENT_WORDS, type PoolMemory } from './poolMemory.js';
 import { SpscRing } from './shared/spscRing.js';
 
 const EIO = 5;
@@ -97,7 +97,7 @@ export class Control {
     const { worker } = this;
     const device = data[at + DEVICE_OF]!;
     const a = at + ARGUMENTS;
-    if (kind === CONTROL_ATTACH) worker.attach(device, data[a + 1]!, data[a]!);
+    if (kind === CONTROL_ATTACH) worker.attach(device, data[a]!, data[a + 1]!);
     const view = worker.devices[device];
     if (view === undefined) return STATUS_OK;
     const queue = view.queues[data[at + QUEUE_OF]!]!;

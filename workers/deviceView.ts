@@ -39,8 +39,6 @@ export class QueueView {
   callFd = -1;
   /** Counts starts, so that a late kick of an earlier life is known. */
   generation = 0;
-  /** Frames that passed since the device was attached. */
-  frames = 0;
 
   constructor(
     readonly device: number,

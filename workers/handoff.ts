@@ -288,7 +288,8 @@ export class Handoff implements Sharding {
       if (this.dirty[other] === 0) continue;
       this.dirty[other] = 0;
       this.outgoing[other]!.publish();
-      if (Atomics.load(this.words, other * WORKER_WORDS + SLEEPING) === 1) this.flows.engine.signal(this.wakeFds[other]!);
+      if (Atomics.load(this.words, other * WORKER_WORDS + SLEEPING) === 1)
+        this.flows.engine.signal(this.wakeFds[other]!);
     }
   }
 

@@ -2,7 +2,7 @@
 
 /** Control messages: [kind, ticket, device, queue, …]. Each is answered by an EVENT_DONE with its ticket. */
 export const CONTROL_STOP_WORKER = 1;
-/** … mtu, mac high, mac low, pairs. */
+/** … queue pairs, MTU. */
 export const CONTROL_ATTACH = 2;
 /** … features low, high. */
 export const CONTROL_FEATURES = 3;
@@ -41,7 +41,7 @@ const TWO_32 = 4294967296;
 
 /** Numbers below 2^53 as two words. */
 export function putNumber(data: Int32Array, at: number, value: number): void {
-  data[at] = value % TWO_32 | 0;
+  data[at] = (value % TWO_32) | 0;
   data[at + 1] = Math.floor(value / TWO_32);
 }
 

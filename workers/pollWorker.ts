@@ -22,14 +22,7 @@ import { TcpEvents } from './nat/tcpEvents.js';
 import { type TcpHost, TcpFlows, type TcpSettings } from './nat/tcpFlows.js';
 import { TcpInput } from './nat/tcpInput.js';
 import { OUTPUT_BLOCKED, OUTPUT_MORE, OUTPUT_NO_SINK, TcpOutput } from './nat/tcpOutput.js';
-import {
-  FREE_RECORDS,
-  HEARTBEAT,
-  type PoolMemory,
-  SLEEPING,
-  WORKER_WORDS,
-  queueState,
-} from './poolMemory.js';
+import { FREE_RECORDS, HEARTBEAT, type PoolMemory, SLEEPING, WORKER_WORDS, queueState } from './poolMemory.js';
 import { Shard } from './shard.js';
 
 /** Chains of one transmit queue, packets of one handoff ring, and flows' turns, per cycle. */
@@ -288,7 +281,6 @@ export class PollWorker implements TcpHost {
     origin.queue = queue.index;
     origin.pair = queue.index >> 1;
     origin.head = head;
-    queue.frames++;
     return this.frameOf(queue, head, origin);
   }
 

@@ -65,7 +65,10 @@ const times = (count: number, bytes: number): SharedArrayBuffer[] =>
 export function createPoolMemory(dimensions: PoolDimensions, seed: number): PoolMemory {
   const { workers, devices, pairs, flows } = dimensions;
   return {
-    ...dimensions,
+    workers,
+    devices,
+    pairs,
+    flows,
     seed,
     workerWords: new SharedArrayBuffer(4 * WORKER_WORDS * workers),
     queues: new SharedArrayBuffer(4 * QUEUE_STATE_WORDS * devices * (2 * pairs + 1)),

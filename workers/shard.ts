@@ -42,16 +42,7 @@ export class Shard {
     this.capacity = records.length / FLOW_WORDS;
     let entries = 16;
     while (entries < 2 * this.capacity) entries *= 2;
-    this.index = new FlowIndex(
-      new Int32Array(entries),
-      records,
-      FLOW_WORDS,
-      SOURCE,
-      DESTINATION,
-      PORTS,
-      DEVICE,
-      seed,
-    );
+    this.index = new FlowIndex(new Int32Array(entries), records, FLOW_WORDS, SOURCE, DESTINATION, PORTS, DEVICE, seed);
     const wheel = new Int32Array(TimerWheel.words());
     this.wheel = new TimerWheel(wheel, records, FLOW_WORDS, TIMER_NEXT, TIMER_PREV, TIMER_SLOT, TIMER_DEADLINE);
     this.freeList = new Int32Array(this.capacity);

@@ -16,7 +16,7 @@ export async function serve(config: ServeConfig): Promise<void> {
   const mode = config.client ? 'client' : 'server';
   await network.serve({ path, queues, mode });
   const verb = config.client ? 'connecting to' : 'listening on';
-  process.stdout.write(`${verb} ${path}: ${count(queues, 'queue pair')}, ${count(options.workers, 'worker')}\n`);
+  process.stdout.write(`${verb} ${path}: ${count(queues, 'queue pair')}, ${count(network.workers, 'worker')}\n`);
   log.info({ signal: await ended }, 'ending');
   process.off('SIGUSR1', dump);
 }

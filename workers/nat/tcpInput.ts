@@ -44,16 +44,7 @@ import { setU16, setU32, u16, u32 } from '../wire/bytes.js';
 import { pseudoHeaderSum, sum16 } from '../wire/checksum.js';
 import { ETHERNET_HEADER, ETHERTYPE_IPV4 } from '../wire/ethernet.js';
 import { IPV4_HEADER, PROTOCOL_TCP, writeIpv4 } from '../wire/ipv4.js';
-import {
-  SynOptions,
-  TCP_ACK,
-  TCP_FIN,
-  TCP_HEADER,
-  TCP_RST,
-  TCP_SYN,
-  parseSynOptions,
-  writeTcp,
-} from '../wire/tcp.js';
+import { SynOptions, TCP_ACK, TCP_FIN, TCP_HEADER, TCP_RST, TCP_SYN, parseSynOptions, writeTcp } from '../wire/tcp.js';
 import { egressAddress } from './egress.js';
 import { DONE, type FrameSource, HELD, type Origin } from './guestLink.js';
 import type { TcpFlows } from './tcpFlows.js';

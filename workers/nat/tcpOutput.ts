@@ -299,17 +299,7 @@ export class TcpOutput {
     const shown = Math.min(window >>> shift, 0xffff);
     r[f + RCV_ADV] = (r[f + RCV_NXT]! + (shown << shift)) | 0;
     const ports = r[f + PORTS]!;
-    writeTcp(
-      h,
-      o + TCP_OFFSET,
-      ports & 0xffff,
-      ports >>> 16,
-      sequence,
-      r[f + RCV_NXT]!,
-      headerLength,
-      flags,
-      shown,
-    );
+    writeTcp(h, o + TCP_OFFSET, ports & 0xffff, ports >>> 16, sequence, r[f + RCV_NXT]!, headerLength, flags, shown);
     r[f + FLAGS]! &= ~ACK_NOW;
     r[f + LAST_ACTIVE] = this.flows.now;
   }

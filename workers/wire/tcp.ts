@@ -1,9 +1,11 @@
-/** TCP headers (RFC 9293 §3.1) and the options of a SYN. */
+/** TCP headers (RFC 9293 §3.1), the options of SYN segments and the order of sequence numbers. */
+
 import { setU16, setU32, u16, u32 } from './bytes.js';
 
 /** Bytes of a header without options. */
 export const TCP_HEADER = 20;
 
+/** Control bits. */
 export const TCP_FIN = 1;
 export const TCP_SYN = 2;
 export const TCP_RST = 4;
@@ -15,99 +17,149 @@ const OPTION_END = 0;
 const OPTION_NOP = 1;
 const OPTION_MSS = 2;
 const OPTION_WINDOW_SCALE = 3;
-/** RFC 7323 §2.3. */
-const MAX_WINDOW_SCALE = 14;
+const OPTION_MSS_LENGTH = 4;
+const OPTION_WINDOW_SCALE_LENGTH = 3;
+const MAX_WINDOW_SCALE = 14; // RFC 7323 §2.3: a larger shift count is used as 14
 
+/** The source port. */
 export function sourcePort(buf: Uint8Array, off: number): number {
   return u16(buf, off);
 }
 
+/** The destination port. */
 export function destinationPort(buf: Uint8Array, off: number): number {
   return u16(buf, off + 2);
 }
 
+/** The sequence number, a signed int32. */
 export function sequence(buf: Uint8Array, off: number): number {
   return u32(buf, off + 4);
 }
 
+/** The acknowledgment number, a signed int32. */
 export function acknowledgment(buf: Uint8Array, off: number): number {
   return u32(buf, off + 8);
 }
 
-/** Bytes of the header, options included, as it says itself. */
+/** Bytes of the header with its options, 0 to 60; valid from 20. */
 export function dataOffset(buf: Uint8Array, off: number): number {
-  return (buf[off + 12]! >> 4) * 4;
+  return (buf[off + 12] >>> 4) << 2;
 }
 
+/** The eight control bits, CWR and ECE included. */
 export function flags(buf: Uint8Array, off: number): number {
-  return buf[off + 13]! & 0x3f;
+  return buf[off + 13];
 }
 
-/** As it stands, not scaled. */
+/** The window field, not scaled. */
 export function window(buf: Uint8Array, off: number): number {
   return u16(buf, off + 14);
 }
 
-/** Options of a SYN. */
+/** What the options of a SYN announce. */
 export class SynOptions {
-  /** 0: absent. */
+  /** Maximum segment size (RFC 9293 §3.7.1), 0 when absent. */
   mss = 0;
-  /** -1: absent. */
+  /** Window scale (RFC 7323 §2.2), 0 to 14, -1 when absent. */
   windowScale = -1;
 }
 
-/** Reads `length` bytes of options. False, with what came before, at an option whose length is wrong (RFC 9293 §3.1). */
+/**
+ * Reads the options of a SYN segment into `out`, which it resets first. Unknown options are skipped by their length
+ * (RFC 9293 §3.1).
+ *
+ * @param off Where the first option begins.
+ * @param length Bytes of options: the data offset less 20.
+ * @returns False when an option's length is wrong, and reading stopped there; `out` keeps what came before.
+ */
 export function parseSynOptions(buf: Uint8Array, off: number, length: number, out: SynOptions): boolean {
   out.mss = 0;
   out.windowScale = -1;
   const end = off + length;
   let at = off;
-  while (at < end && buf[at] !== OPTION_END) {
-    if (buf[at] === OPTION_NOP) {
+  while (at < end) {
+    const kind = buf[at];
+    if (kind === OPTION_END) return true;
+    if (kind === OPTION_NOP) {
       at++;
       continue;
     }
-    if (at + 1 >= end) return false;
-    const size = buf[at + 1]!;
-    if (size < 2 || at + size > end) return false;
-    if (buf[at] === OPTION_MSS && size === 4) out.mss = u16(buf, at + 2);
-    if (buf[at] === OPTION_WINDOW_SCALE && size === 3) out.windowScale = Math.min(buf[at + 2]!, MAX_WINDOW_SCALE);
-    at += size;
+    if (at + 2 > end) return false;
+    const optionLength = buf[at + 1];
+    if (optionLength < 2 || at + optionLength > end) return false;
+    if (kind === OPTION_MSS) {
+      if (optionLength !== OPTION_MSS_LENGTH) return false;
+      out.mss = u16(buf, at + 2);
+    } else if (kind === OPTION_WINDOW_SCALE) {
+      if (optionLength !== OPTION_WINDOW_SCALE_LENGTH) return false;
+      const shift = buf[at + 2];
+      out.windowScale = shift > MAX_WINDOW_SCALE ? MAX_WINDOW_SCALE : shift;
+    }
+    at += optionLength;
   }
   return true;
 }
 
-/** Writes MSS and window scale (-1: none). Returns the bytes written, a multiple of 4. */
-export function writeSynOptions(buf: Uint8Array, off: number, mss: number, windowScale: number): number {
-  buf[off] = OPTION_MSS;
-  buf[off + 1] = 4;
-  setU16(buf, off + 2, mss);
-  if (windowScale < 0) return 4;
-  buf[off + 4] = OPTION_NOP;
-  buf[off + 5] = OPTION_WINDOW_SCALE;
-  buf[off + 6] = 3;
-  buf[off + 7] = windowScale;
-  return 8;
-}
-
-/** Writes a header; checksum and urgent pointer are 0. `headerLength` counts options, in bytes. */
+/**
+ * Writes the 20 fixed bytes of a header at `off`, with the checksum and the urgent pointer 0.
+ *
+ * @param headerLength Bytes of the header with its options, a multiple of 4 from 20 to 60.
+ * @param wnd The window as it goes on the wire: scaled down already.
+ */
 export function writeTcp(
   buf: Uint8Array,
   off: number,
-  from: number,
-  to: number,
+  srcPort: number,
+  dstPort: number,
   seq: number,
   ack: number,
   headerLength: number,
-  bits: number,
+  controlBits: number,
   wnd: number,
 ): void {
-  setU16(buf, off, from);
-  setU16(buf, off + 2, to);
+  setU16(buf, off, srcPort);
+  setU16(buf, off + 2, dstPort);
   setU32(buf, off + 4, seq);
   setU32(buf, off + 8, ack);
   buf[off + 12] = headerLength << 2;
-  buf[off + 13] = bits;
+  buf[off + 13] = controlBits;
   setU16(buf, off + 14, wnd);
   setU32(buf, off + 16, 0);
+}
+
+/**
+ * Writes the options of a SYN at `off`: the maximum segment size, and the window scale unless `windowScale` is -1.
+ *
+ * @returns The bytes written, a multiple of 4.
+ */
+export function writeSynOptions(buf: Uint8Array, off: number, mss: number, windowScale: number): number {
+  buf[off] = OPTION_MSS;
+  buf[off + 1] = OPTION_MSS_LENGTH;
+  setU16(buf, off + 2, mss);
+  if (windowScale < 0) return OPTION_MSS_LENGTH;
+  buf[off + 4] = OPTION_NOP;
+  buf[off + 5] = OPTION_WINDOW_SCALE;
+  buf[off + 6] = OPTION_WINDOW_SCALE_LENGTH;
+  buf[off + 7] = windowScale;
+  return OPTION_MSS_LENGTH + 1 + OPTION_WINDOW_SCALE_LENGTH;
+}
+
+/** Whether sequence number `a` comes before `b`, modulo 2^32 (RFC 9293 §3.4). */
+export function seqLt(a: number, b: number): boolean {
+  return ((a - b) | 0) < 0;
+}
+
+/** Whether sequence number `a` comes before `b` or is `b`. */
+export function seqLe(a: number, b: number): boolean {
+  return ((a - b) | 0) <= 0;
+}
+
+/** Whether sequence number `a` comes after `b`. */
+export function seqGt(a: number, b: number): boolean {
+  return ((a - b) | 0) > 0;
+}
+
+/** Whether sequence number `a` comes after `b` or is `b`. */
+export function seqGe(a: number, b: number): boolean {
+  return ((a - b) | 0) >= 0;
 }

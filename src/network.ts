@@ -1,0 +1,200 @@
+/** The network of one or more sandboxes: a pool of poll workers, and the devices attached to it. */
+import { availableParallelism } from 'node:os';
+import type { DeviceConfig } from '../device/dataPlane.js';
+import { VhostUserServer } from '../device/vhostUser/server.js';
+import { COUNTER_NAMES, type CounterName } from '../workers/counters.js';
+import { DEFAULT_ADDRESSES } from '../workers/nat/addresses.js';
+import { DEFAULT_TCP_TIMES } from '../workers/nat/tcpFlows.js';
+import { Pool, type WorkerState } from '../workers/pool.js';
+import type { PoolDevice } from '../workers/poolDevice.js';
+import { UsageError } from './errors.js';
+import { createLogger, type Logger } from './log.js';
+
+export interface NetworkOptions {
+  /** Poll workers, 1 … 64. One per queue pair, but no more than CPUs, if left out. */
+  readonly workers?: number;
+  /** Queue pairs per device, 1 … 64. Default 1. */
+  readonly queues?: number;
+  /** Bytes of an IP packet, 68 … 65535. Default 1500. */
+  readonly mtu?: number;
+  /** Lets guests reach the host's 127.0.0.1 as 10.0.2.2. Default false. */
+  readonly allowHostLoopback?: boolean;
+  /** Flows per worker at most. Default 32768. */
+  readonly maxFlows?: number;
+  /** Devices at most. Default 16. */
+  readonly maxDevices?: number;
+  /** A connect without an answer ends, ms. Default 3000. */
+  readonly connectTimeoutMs?: number;
+  /** Binds each worker to a CPU of its own. Default: if there are CPUs left for others. */
+  readonly pinned?: boolean;
+  readonly log?: Logger;
+}
+
+export interface ServeOptions {
+  /** Path of the UNIX socket, at most 107 bytes. */
+  readonly path: string;
+  /** Queue pairs of this device; the network's if left out. */
+  readonly queues?: number;
+  /** Listen at the path, or connect to a front end that does. Default `server`. */
+  readonly mode?: 'server' | 'client';
+}
+
+/** A device that a VMM can attach to. */
+export interface ServedDevice {
+  readonly path: string;
+  /** Whether a front end is attached. */
+  readonly connected: boolean;
+  close(): Promise<void>;
+}
+
+/** What a network did so far. */
+export interface NetworkStats {
+  /** Flows now, over all workers. */
+  readonly flows: number;
+  /** Sums over all workers. */
+  readonly counters: Record<CounterName, number>;
+  readonly workers: readonly WorkerState[];
+  /** Chains that went through each queue of each device. */
+  readonly devices: readonly { path: string; connected: boolean; receiveChains: number[]; transmitChains: number[] }[];
+}
+
+interface Served {
+  readonly path: string;
+  readonly device: PoolDevice;
+  readonly server: VhostUserServer;
+}
+
+const MAX_PAIRS = 64;
+/** The MAC address of the guest if its VMM gives it none. */
+const GUEST_MAC = Uint8Array.of(0x52, 0x54, 0x00, 0x12, 0x34, 0x56);
+
+export class Network implements AsyncDisposable {
+  private readonly served = new Set<Served>();
+  private closing: Promise<void> | undefined;
+
+  private constructor(
+    private readonly pool: Pool,
+    private readonly config: Omit<DeviceConfig, 'mac'>,
+    private readonly log: Logger,
+  ) {}
+
+  /**
+   * Starts the workers.
+   * @throws {UsageError} for an option out of its range
+   */
+  static async create(options: NetworkOptions = {}): Promise<Network> {
+    const queues = integer('queues', options.queues ?? 1, 1, MAX_PAIRS);
+    const cpus = availableParallelism();
+    const workers = integer('workers', options.workers ?? Math.min(queues, cpus), 1, MAX_PAIRS);
+    const mtu = integer('mtu', options.mtu ?? 1500, 68, 65_535);
+    const log = options.log ?? createLogger('warn');
+    const pool = new Pool({
+      workers,
+      pairs: queues,
+      devices: integer('maxDevices', options.maxDevices ?? 16, 1, 256),
+      flows: integer('maxFlows', options.maxFlows ?? 32_768, 1, 1 << 20),
+      pinned: options.pinned ?? workers < cpus,
+      tcp: {
+        addresses: { ...DEFAULT_ADDRESSES, mtu },
+        allowHostLoopback: options.allowHostLoopback ?? false,
+        times: {
+          ...DEFAULT_TCP_TIMES,
+          connect: integer('connectTimeoutMs', options.connectTimeoutMs ?? 3000, 1, 600_000),
+        },
+      },
+      log: { warn: (message) => log.warn(message) },
+    });
+    return new Network(pool, { mtu, pairs: queues }, log);
+  }
+
+  /** Number of poll workers. */
+  get workers(): number {
+    return this.pool.memory.workers;
+  }
+
+  /**
+   * Serves one device over vhost-user. Resolves when the socket listens (in client mode: at once).
+   * @throws {VhostUserSocketError} when the socket can't be had
+   */
+  async serve(options: ServeOptions): Promise<ServedDevice> {
+    const pairs = integer('queues', options.queues ?? this.config.pairs, 1, this.config.pairs);
+    const config: DeviceConfig = { mac: GUEST_MAC, mtu: this.config.mtu, pairs };
+    const device = await this.pool.attach(config);
+    const { log } = this;
+    const { path } = options;
+    const server = new VhostUserServer({
+      path,
+      mode: options.mode ?? 'server',
+      device,
+      config,
+      log: { info: (message) => log.info(message), warn: (message) => log.warn(message) },
+    });
+    try {
+      server.start();
+    } catch (error) {
+      await device.detach();
+      throw error;
+    }
+    const served = { path, device, server };
+    this.served.add(served);
+    return {
+      path,
+      get connected() {
+        return server.connected;
+      },
+      close: () => this.unserve(served),
+    };
+  }
+
+  private async unserve(served: Served): Promise<void> {
+    if (!this.served.delete(served)) return;
+    await served.server.close();
+    await served.device.detach();
+  }
+
+  stats(): NetworkStats {
+    const workers = this.pool.states();
+    const sum = (name: CounterName): number => workers.reduce((total, { counters }) => total + counters[name], 0);
+    const counters = Object.fromEntries(COUNTER_NAMES.map((name) => [name, sum(name)])) as Record<CounterName, number>;
+    const devices = [...this.served].map(({ path, device, server }) => {
+      const chains = device.chains();
+      return {
+        path,
+        connected: server.connected,
+        receiveChains: chains.filter((_, queue) => queue % 2 === 0),
+        transmitChains: chains.filter((_, queue) => queue % 2 === 1),
+      };
+    });
+    return { flows: workers.reduce((total, { flows }) => total + flows, 0), counters, workers, devices };
+  }
+
+  /** The network's state, for a look inside a running program. */
+  dump(): NetworkStats {
+    return this.stats();
+  }
+
+  /** Makes a worker throw at the next packet, for tests of what survives it. */
+  injectFault(worker: number): Promise<void> {
+    return this.pool.injectFault(worker);
+  }
+
+  /** Ends all devices and workers, within a second. Connections are reset. */
+  close(): Promise<void> {
+    this.closing ??= this.shutDown();
+    return this.closing;
+  }
+
+  private async shutDown(): Promise<void> {
+    for (const served of this.served) await this.unserve(served);
+    await this.pool.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function integer(name: string, value: number, least: number, most: number): number {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new UsageError(`${name} must be a whole number from ${least} to ${most}, not ${value}`);
+}

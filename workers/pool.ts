@@ -1,0 +1,299 @@
+/**
+ * The pool of poll workers, seen from the main thread: starts them, talks to them through rings, and replaces those that
+ * die by successors that go on where they stopped.
+ */
+import { randomInt } from 'node:crypto';
+import { join } from 'node:path';
+import { Piscina } from 'piscina';
+import type { DeviceConfig } from '../device/dataPlane.js';
+import { BROKEN_REASONS } from '../device/virtqueue.js';
+import { addon, packageRoot } from '../src/native/addon.js';
+import type { FdWatcher } from '../src/native/addon.js';
+import { type CounterName, readCounters } from './counters.js';
+import { FD, FLOW_WORDS, FREE, STATE } from './flow.js';
+import type { WorkerTask } from './main.js';
+import {
+  ARGUMENTS,
+  CONTROL_STOP_WORKER,
+  CONTROL_THROW,
+  DEVICE_OF,
+  EVENT_DONE,
+  KIND,
+  QUEUE_OF,
+  TICKET,
+} from './messages.js';
+import type { TcpSettings } from './nat/tcpFlows.js';
+import { PoolDevice } from './poolDevice.js';
+import {
+  CONTROL_CAPACITY,
+  CONTROL_WORDS,
+  EVENT_CAPACITY,
+  EVENT_WORDS,
+  FREE_RECORDS,
+  HEARTBEAT,
+  type PoolDimensions,
+  type PoolMemory,
+  SLEEPING,
+  WORKER_WORDS,
+  createPoolMemory,
+} from './poolMemory.js';
+import { SpscRing } from './shared/spscRing.js';
+
+/** A worker that dies so often within a minute isn't started again: it would die for ever. */
+const MAX_DEATHS_PER_MINUTE = 20;
+
+export interface PoolOptions extends PoolDimensions {
+  readonly tcp: Omit<TcpSettings, 'seed' | 'peekOffset'>;
+  /** Bind each worker to a CPU of its own. */
+  readonly pinned: boolean;
+  readonly log: { warn(message: string): void };
+}
+
+/** A worker's answer. */
+export interface Answer {
+  /** 0, or a positive errno. */
+  readonly status: number;
+  readonly value: number;
+}
+
+interface Request {
+  readonly words: readonly number[];
+  readonly resolve: (answer: Answer) => void;
+}
+
+/** One worker's state, as far as the main thread knows it. */
+export interface WorkerState {
+  readonly worker: number;
+  readonly cpu: number;
+  readonly flows: number;
+  readonly asleep: boolean;
+  readonly cycles: number;
+  readonly deaths: number;
+  readonly counters: Record<CounterName, number>;
+}
+
+/** The main thread's end of one worker. */
+class WorkerEnd {
+  readonly epoll = addon.epollCreate();
+  readonly wakeFd = addon.eventfdCreate();
+  readonly eventFd = addon.eventfdCreate();
+  readonly control: SpscRing;
+  readonly events: SpscRing;
+  readonly waiting: Request[] = [];
+  watcher: FdWatcher | undefined;
+  task: Promise<void> = Promise.resolve();
+  deaths: number[] = [];
+  ended = false;
+
+  constructor(
+    memory: PoolMemory,
+    readonly number: number,
+    readonly cpu: number,
+  ) {
+    this.control = new SpscRing(memory.control[number]!, CONTROL_CAPACITY, CONTROL_WORDS);
+    this.events = new SpscRing(memory.events[number]!, EVENT_CAPACITY, EVENT_WORDS);
+  }
+
+  closeDescriptors(): void {
+    this.watcher?.close();
+    for (const fd of [this.epoll, this.wakeFd, this.eventFd]) addon.close(fd);
+  }
+}
+
+export class Pool {
+  readonly memory: PoolMemory;
+  private readonly workers: WorkerEnd[] = [];
+  private readonly devices: (PoolDevice | undefined)[] = [];
+  private readonly tickets = new Map<number, (answer: Answer) => void>();
+  private readonly piscina: Piscina<WorkerTask, void>;
+  private readonly tcp: TcpSettings;
+  private lastTicket = 0;
+  private closing: Promise<void> | undefined;
+  private readonly stopAtExit = (): void => this.tellToStop();
+
+  constructor(private readonly options: PoolOptions) {
+    this.memory = createPoolMemory(options, randomInt(1, 2 ** 31 - 1));
+    this.tcp = { ...options.tcp, seed: this.memory.seed, peekOffset: addon.probePeekOffset() };
+    const cpus = addon.getAffinity();
+    const { workers } = options;
+    this.piscina = new Piscina<WorkerTask, void>({
+      filename: join(packageRoot(), 'dist/workers/main.js'),
+      minThreads: workers,
+      maxThreads: workers,
+      concurrentTasksPerWorker: 1,
+      recordTiming: false,
+    });
+    for (let number = 0; number < workers; number++) {
+      const cpu = options.pinned ? cpus[number % cpus.length]! : -1;
+      const end = new WorkerEnd(this.memory, number, cpu);
+      this.workers.push(end);
+      end.watcher = addon.watch(end.eventFd, { readable: true }, () => this.readEvents(end));
+    }
+    for (const end of this.workers) this.start(end, false);
+    process.on('exit', this.stopAtExit);
+  }
+
+  /** Attaches a device. @throws {RangeError} when there is no place for one more */
+  async attach(config: DeviceConfig): Promise<PoolDevice> {
+    let number = 0;
+    while (this.devices[number] !== undefined) number++;
+    if (number >= this.options.devices || config.pairs > this.options.pairs) {
+      throw new RangeError(
+        `a pool for ${this.options.devices} devices of ${this.options.pairs} queue pairs has no place for one more of ${config.pairs}`,
+      );
+    }
+    const device = new PoolDevice(this, number, config);
+    this.devices[number] = device;
+    await device.announce();
+    return device;
+  }
+
+  /** Frees a device's place; the device has been reset. */
+  detach(device: PoolDevice): void {
+    if (this.devices[device.number] === device) this.devices[device.number] = undefined;
+  }
+
+  /** Sends a worker a message and awaits its answer. */
+  request(worker: number, kind: number, device: number, queue: number, ...args: number[]): Promise<Answer> {
+    const end = this.workers[worker]!;
+    if (end.ended) return Promise.resolve({ status: 0, value: 0 });
+    this.lastTicket = (this.lastTicket % 0x3fffffff) + 1;
+    const words: number[] = [];
+    words[KIND] = kind;
+    words[TICKET] = this.lastTicket;
+    words[DEVICE_OF] = device;
+    words[QUEUE_OF] = queue;
+    args.forEach((word, place) => (words[ARGUMENTS + place] = word));
+    return new Promise((resolve) => {
+      end.waiting.push({ words, resolve });
+      this.post(end);
+    });
+  }
+
+  /** Sends all workers the same message; their answers, by worker. */
+  requestAll(kind: number, device: number, queue: number, ...args: number[]): Promise<Answer[]> {
+    return Promise.all(this.workers.map(({ number }) => this.request(number, kind, device, queue, ...args)));
+  }
+
+  /** The worker that serves a queue pair. */
+  workerOf(pair: number): number {
+    return pair % this.options.workers;
+  }
+
+  /** Makes a worker throw at the next chain that it takes; for tests of supervision. */
+  async injectFault(worker: number): Promise<void> {
+    await this.request(worker, CONTROL_THROW, 0, 0);
+  }
+
+  states(): WorkerState[] {
+    const words = new Int32Array(this.memory.workerWords);
+    return this.workers.map(({ number, cpu, deaths }) => ({
+      worker: number,
+      cpu,
+      flows: this.memory.flows - words[number * WORKER_WORDS + FREE_RECORDS]!,
+      asleep: Atomics.load(words, number * WORKER_WORDS + SLEEPING) === 1,
+      cycles: Atomics.load(words, number * WORKER_WORDS + HEARTBEAT) >>> 0,
+      deaths: deaths.length,
+      counters: readCounters(new Float64Array(this.memory.counters[number]!)),
+    }));
+  }
+
+  /** Stops all workers and frees everything. Devices are detached first, by their owners. */
+  close(): Promise<void> {
+    this.closing ??= this.shutDown();
+    return this.closing;
+  }
+
+  private async shutDown(): Promise<void> {
+    process.off('exit', this.stopAtExit);
+    this.tellToStop();
+    await Promise.allSettled(this.workers.map(({ task }) => task));
+    await this.piscina.destroy();
+    for (const end of this.workers) {
+      this.closeSockets(end.number);
+      end.closeDescriptors();
+    }
+    for (const resolve of this.tickets.values()) resolve({ status: 0, value: 0 });
+    this.tickets.clear();
+  }
+
+  /** Written straight into the rings: also works while the process exits. */
+  private tellToStop(): void {
+    for (const end of this.workers) {
+      const at = end.control.reserve();
+      if (at >= 0) {
+        end.control.data.fill(0, at, at + CONTROL_WORDS);
+        end.control.data[at + KIND] = CONTROL_STOP_WORKER;
+        end.control.commit();
+        end.control.publish();
+      }
+      addon.eventfdSignal(end.wakeFd);
+    }
+  }
+
+  /** Sockets of flows that nobody closed. */
+  private closeSockets(worker: number): void {
+    const records = new Int32Array(this.memory.shards[worker]!);
+    for (let f = 0; f < records.length; f += FLOW_WORDS) {
+      if (records[f + STATE] !== FREE && records[f + FD]! >= 0) addon.closeReset(records[f + FD]!);
+    }
+  }
+
+  private start(end: WorkerEnd, takeOver: boolean): void {
+    const task: WorkerTask = {
+      worker: end.number,
+      memory: this.memory,
+      tcp: this.tcp,
+      epoll: end.epoll,
+      eventFd: end.eventFd,
+      wakeFds: this.workers.map(({ wakeFd }) => wakeFd),
+      cpu: end.cpu,
+      takeOver: takeOver ? this.devices.flatMap((device) => device?.snapshot() ?? []) : undefined,
+    };
+    end.task = this.piscina.run(task).catch((error: unknown) => this.died(end, error));
+  }
+
+  private async died(end: WorkerEnd, error: unknown): Promise<void> {
+    if (this.closing !== undefined) return;
+    const now = Date.now();
+    end.deaths = [...end.deaths.filter((then) => now - then < 60_000), now];
+    const reason = error instanceof Error ? error.message : String(error);
+    if (end.deaths.length > MAX_DEATHS_PER_MINUTE) {
+      end.ended = true;
+      this.options.log.warn(
+        `worker ${end.number} died ${end.deaths.length} times in a minute and is given up: ${reason}`,
+      );
+      return;
+    }
+    this.options.log.warn(`worker ${end.number} died and is replaced: ${reason}`);
+    this.start(end, true);
+    await end.task;
+  }
+
+  private post(end: WorkerEnd): void {
+    while (end.waiting.length > 0) {
+      const at = end.control.reserve();
+      if (at < 0) break;
+      const { words, resolve } = end.waiting.shift()!;
+      words.forEach((word, place) => (end.control.data[at + place] = word));
+      this.tickets.set(words[TICKET]!, resolve);
+      end.control.commit();
+    }
+    end.control.publish();
+    addon.eventfdSignal(end.wakeFd);
+  }
+
+  private readEvents(end: WorkerEnd): void {
+    addon.eventfdDrain(end.eventFd);
+    const { data } = end.events;
+    for (let at = end.events.peek(); at >= 0; at = end.events.peek()) {
+      const [kind, a, b, c] = [data[at]!, data[at + 1]!, data[at + 2]!, data[at + 3]!];
+      end.events.release();
+      if (kind === EVENT_DONE) {
+        this.tickets.get(a)?.({ status: b, value: c });
+        this.tickets.delete(a);
+      } else this.devices[a]?.broke(b, BROKEN_REASONS[c] ?? 'it broke a rule');
+    }
+    this.post(end);
+  }
+}
