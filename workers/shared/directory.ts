@@ -262,7 +262,7 @@ export class Directory {
           this.#equal(at, mine)
         ) {
           if ((state & PHASE) === TENTATIVE) {
-            state = this.#challenge(at, state, earlier ? PATIENCE : 1e12);
+            state = this.#challenge(at, state, earlier ? PATIENCE : 0);
           } else if (Atomics.load(cells, at) === state) {
             return ownerOf(state);
           } else {
