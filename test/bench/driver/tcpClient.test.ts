@@ -1,0 +1,149 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { Command, Status } from '../../../bench/driver/control.js';
+import type { FeatureName } from '../../../bench/driver/features.js';
+import type { Snapshot } from '../../../bench/driver/statistics.js';
+import { DriverHarness } from './harness.js';
+
+const NO_OFFLOADS: FeatureName[] = ['CSUM', 'GUEST_CSUM', 'INDIRECT_DESC', 'EVENT_IDX', 'MRG_RXBUF'];
+
+/** Numbers from 0 to 1, evenly spread (xorshift32): fast-check's own favour the ends. */
+function evenly(seed: number): () => number {
+  let state = seed | 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) / 2 ** 32;
+  };
+}
+
+/** Nothing that only a wrong driver, or a wrong network, brings about. */
+function expectClean({ counters }: Snapshot): void {
+  const { badChecksums, badFrames, badData, ringErrors, resets, timeouts, refused } = counters;
+  expect({ badChecksums, badFrames, badData, ringErrors, resets, timeouts, refused }).toEqual({
+    badChecksums: 0,
+    badFrames: 0,
+    badData: 0,
+    ringErrors: 0,
+    resets: 0,
+    timeouts: 0,
+    refused: 0,
+  });
+}
+
+describe.each([
+  ['all features', []],
+  ['none that can be refused', NO_OFFLOADS],
+  ['partial checksums, no large segments', ['HOST_TSO4', 'GUEST_TSO4']],
+  ['direct descriptors', ['INDIRECT_DESC']],
+] as [string, FeatureName[]][])('with %s', (_, refused) => {
+  test('crr: connections are opened, answered and closed by both sides', async () => {
+    await using it = await DriverHarness.open({ device: { refused }, workload: { flows: 4, bytes: 100 } });
+    it.command(Command.RUN);
+    expect(await it.until(() => it.snapshot().counters.operations >= 200)).toBe(true);
+    it.command(0);
+    expect(await it.until(() => it.peer.tcp.connections.size === 0)).toBe(true);
+    const result = it.snapshot();
+    expectClean(result);
+    expect(it.peer.complaints).toEqual([]);
+    expect(it.peer.tcp.opened).toBe(result.counters.operations);
+    expect(result.latency.total?.count).toBe(result.counters.operations);
+  });
+
+  test('check: what is sent arrives whole; fetch: what is received is right', async () => {
+    for (const kind of ['check', 'fetch'] as const) {
+      await using it = await DriverHarness.open({
+        device: { refused },
+        workload: { kind, flows: 2, bytes: 1_500_000 },
+      });
+      it.command(Command.RUN);
+      expect(await it.until(() => it.control[Status.TRANSFERS_DONE] + it.control[Status.TRANSFERS_FAILED] === 2)).toBe(
+        true,
+      );
+      expect(it.control[Status.TRANSFERS_DONE]).toBe(2);
+      expectClean(it.snapshot());
+      expect(it.peer.complaints).toEqual([]);
+      const { largeSent, largeReceived } = it.snapshot().counters;
+      expect((kind === 'check' ? largeSent : largeReceived) > 0).toBe(refused.length < 2 && refused[0] !== 'CSUM');
+    }
+  });
+});
+
+test('transfers survive loss in both directions', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom('check' as const, 'fetch' as const), fc.integer(), async (kind, seed) => {
+      await using it = await DriverHarness.open({
+        device: { refused: ['HOST_TSO4', 'GUEST_TSO4'] },
+        workload: { kind, flows: 2, bytes: 200_000 },
+        peer: { loss: 0.02, random: evenly(seed) },
+      });
+      it.command(Command.RUN);
+      expect(await it.until(() => it.control[Status.TRANSFERS_DONE] === 2)).toBe(true);
+      expectClean(it.snapshot());
+      expect(it.peer.complaints).toEqual([]);
+    }),
+    { numRuns: 6 },
+  );
+});
+
+test('flows that hop between queue pairs, and are answered on others, lose nothing', async () => {
+  let turn = 0;
+  await using it = await DriverHarness.open({
+    device: { pairs: 3, threads: 1 },
+    workload: { kind: 'check', flows: 3, bytes: 3_000_000, hopMs: 1 },
+    peer: { route: () => (turn = (turn + 1) % 3) },
+  });
+  it.command(Command.RUN);
+  expect(await it.until(() => it.control[Status.TRANSFERS_DONE] === 3)).toBe(true);
+  const { counters, pairs } = it.snapshot();
+  expectClean(it.snapshot());
+  expect(counters.hops).toBeGreaterThan(0);
+  expect(counters.cross).toBeGreaterThan(0);
+  expect(pairs.every((pair) => pair.txPackets > 0 && pair.rxPackets > 0)).toBe(true);
+});
+
+test('a thread hands packets of another thread’s flow over', async () => {
+  await using it = await DriverHarness.open({
+    device: { pairs: 2, threads: 2 },
+    workload: { kind: 'rr', flows: 4, bytes: 3_000 },
+    peer: { route: (pair) => 1 - pair },
+  });
+  it.command(Command.RUN);
+  expect(await it.until(() => it.snapshot().counters.operations >= 200)).toBe(true);
+  expectClean(it.snapshot());
+  expect(it.snapshot().counters.handedOver).toBeGreaterThan(200);
+});
+
+test('memory in several regions with holes between them', async () => {
+  await using it = await DriverHarness.open({
+    device: { regionSize: 1_048_576, regionGap: 0x4000_0000, guestBase: 0x1_0000_0000 },
+    workload: { kind: 'check', flows: 1, bytes: 1_000_000 },
+  });
+  expect(it.device.description.memory.size).toBeGreaterThan(1_048_576);
+  it.command(Command.RUN);
+  expect(await it.until(() => it.control[Status.TRANSFERS_DONE] === 1)).toBe(true);
+  expect(it.peer.complaints).toEqual([]);
+});
+
+test('a refused connect and one without an answer are told apart, and counted', async () => {
+  await using it = await DriverHarness.open({
+    workload: { flows: 1 },
+    loop: { timeoutMs: 50 },
+    peer: { service: (port) => (port % 2 === 0 ? 'refuse' : 'silent') },
+  });
+  it.command(Command.RUN);
+  const enough = (): boolean => it.snapshot().counters.refused > 1 && it.snapshot().counters.timeouts > 1;
+  expect(await it.until(enough)).toBe(true);
+  expect(it.snapshot().counters.operations).toBe(0);
+});
+
+test('idle connections are opened beside others, and still answer', async () => {
+  await using it = await DriverHarness.open({ workload: { flows: 2, idle: 150, stalled: 20 } });
+  it.command(Command.RUN | Command.IDLE | Command.STALL);
+  expect(await it.until(() => it.control[Status.IDLE_OPEN] === 150)).toBe(true);
+  it.command(Command.IDLE | Command.STALL | Command.PING);
+  expect(await it.until(() => it.control[Status.IDLE_ANSWERED] === 150)).toBe(true);
+  expect(it.control[Status.IDLE_FAILED]).toBe(0);
+  expectClean(it.snapshot());
+});
