@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { DEFAULT_ADDRESSES } from '../../../workers/nat/addresses.js';
 import { answerDhcp } from '../../../workers/nat/dhcp.js';
-import { setU16 } from '../../../workers/wire/bytes.js';
+import { setU16, u16 } from '../../../workers/wire/bytes.js';
 import { parseIpv4Address, writeIpv4 } from '../../../workers/wire/ipv4.js';
 import { type ClientFrame, MAC, OPTIONS_AT, address, answered, clientFrame, exchange } from './dhcpMessages.js';
 
@@ -177,6 +177,11 @@ describe('answerDhcp: options (RFC 2132)', () => {
     const limited = answered({ type: DISCOVER, options: { 61: identifier } });
     expect(limited.datagramLength).toBeLessThanOrEqual(576);
     expect([51, 54, 1, 3, 6, 61].filter((code) => !limited.options.has(code))).toEqual([]);
+    const lengths = Array.from({ length: 256 }, (_, length) => length);
+    const sizes = lengths.map(
+      (length) => answered({ type: DISCOVER, options: { 61: identifier.slice(0, length) } }).datagramLength,
+    );
+    expect(Math.max(...sizes)).toBe(576);
     const small = answered({ type: DISCOVER, options: { 57: [0, 100], 61: identifier } });
     expect(options(small)).toEqual(options(limited));
     const large = answered({ type: DISCOVER, options: { 57: [5, 0xdc], 61: identifier } });
@@ -186,6 +191,20 @@ describe('answerDhcp: options (RFC 2132)', () => {
       { ...DEFAULT_ADDRESSES, mtu: 576 },
     );
     expect(narrow.datagramLength).toBeLessThanOrEqual(576);
+  });
+
+  it('RFC 768: a checksum that comes out as 0 is sent as 0xffff', () => {
+    const frame = clientFrame({ type: DISCOVER, options: { 61: [0, 0] } });
+    const identifierAt = OPTIONS_AT + 5;
+    const out = new Uint8Array(700);
+    const seen = new Set<number>();
+    for (let identifier = 0; identifier <= 0xffff; identifier++) {
+      setU16(frame, identifierAt, identifier);
+      answerDhcp(frame, 0, frame.length, out, DEFAULT_ADDRESSES);
+      seen.add(u16(out, 40));
+    }
+    expect(seen.has(0)).toBe(false);
+    expect(seen.size).toBe(0xffff);
   });
 
   it('RFC 1542 §2.1: a message is at least 300 bytes long', () => {
@@ -212,6 +231,8 @@ describe('answerDhcp: options (RFC 2132)', () => {
     const over = [...Array.from({ length: 59 }, () => 0), 50, 4, ...address(GUEST).slice(0, 3)];
     const beyond = { sname: over, file: [15], rawOptions: [53, 1, REQUEST, 52, 1, 2, 255] };
     expect(exchange(clientFrame(beyond))).toBeUndefined();
+    const file = [...Array.from({ length: 123 }, () => 0), 50, 4, ...address(GUEST).slice(0, 3)];
+    expect(exchange(clientFrame({ file, rawOptions: [53, 1, REQUEST, 52, 1, 1, 255] }))).toBeUndefined();
   });
 
   it('§3.1, §3.2: pads are skipped and nothing after END is read', () => {

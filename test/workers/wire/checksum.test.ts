@@ -41,6 +41,11 @@ describe('sum16 (RFC 1071)', () => {
     );
   });
 
+  it('§1: adds the carry that adding the carry leaves', () => {
+    expect(sum16(Uint8Array.of(0xff, 0xff, 0xff, 0xff), 0, 4, 1)).toBe(1);
+    expect(pseudoHeaderSum(-1, 0, 0, 1)).toBe(1);
+  });
+
   it('does not overflow with the largest datagram', () => {
     const bytes = new Uint8Array(65535).fill(0xff);
     expect(sum16(bytes, 0, 65534, 0xffff)).toBe(0xffff);
