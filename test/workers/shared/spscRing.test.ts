@@ -79,7 +79,7 @@ describe('SpscRing', () => {
       fc.property(
         fc.constantFrom(1, 2, 8),
         fc.constantFrom(0, 5, 2 ** 31 - 3, -2),
-        fc.array(step, { maxLength: 120 }),
+        fc.array(step, { maxLength: 120, size: 'max' }),
         behaveLikeArray,
       ),
       { numRuns: 500 },

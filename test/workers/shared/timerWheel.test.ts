@@ -91,7 +91,7 @@ describe('TimerWheel', () => {
       fc.property(
         fc.constantFrom(0, 7, 2 ** 31 - 5000, 2 ** 32 - 3, 2 ** 31 - 2 * HOUR),
         fc.constantFrom(1, 3, 20),
-        fc.array(action, { maxLength: 100 }),
+        fc.array(action, { maxLength: 100, size: 'max' }),
         behaveLikeList,
       ),
       { numRuns: 600 },
