@@ -6,7 +6,7 @@ import { addon } from '../../src/native/addon.js';
 import { NET_HDR_SIZE } from '../../device/netHeader.js';
 import { queueSizes } from './driverQueue.js';
 import type { QueueLayout } from './driverQueue.js';
-import { offloads } from './features.js';
+import { has, offloads } from './features.js';
 import type { FeatureName, Offloads } from './features.js';
 import { FrontEnd, FrontEndError } from './frontEnd.js';
 import type { Negotiated, NetConfig } from './frontEnd.js';
@@ -101,10 +101,12 @@ export class DriverDevice {
     const fds: number[] = [];
     try {
       const negotiated = await frontEnd.negotiate(options.refused);
-      if (negotiated.maxPairs < options.pairs) {
-        throw new FrontEndError(`${options.pairs} queue pairs are wanted, the back end has ${negotiated.maxPairs}`);
-      }
       const config = await frontEnd.getConfig();
+      const multiqueue = has(negotiated.features, 'MQ');
+      const maxPairs = multiqueue ? Math.min(negotiated.maxQueues, config?.maxPairs ?? Infinity) : 1;
+      if (maxPairs < options.pairs) {
+        throw new FrontEndError(`${options.pairs} queue pairs are wanted, the back end has ${maxPairs}`);
+      }
       const description = describe(options, offloads(negotiated.features), fds);
       fillMemory(description);
       const device = new DriverDevice(frontEnd, negotiated, config, description);

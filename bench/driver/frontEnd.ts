@@ -31,8 +31,8 @@ export interface Negotiated {
   readonly features: bigint;
   readonly offeredProtocol: bigint;
   readonly protocol: bigint;
-  /** Queue pairs that the back end can serve. */
-  readonly maxPairs: number;
+  /** The back end's answer to GET_QUEUE_NUM: queue pairs in some back ends, rings in others; 1 without the feature MQ. */
+  readonly maxQueues: number;
 }
 
 /** The device's configuration space, as far as a driver may read it. */
@@ -80,20 +80,19 @@ export class FrontEnd {
     const features = acceptFeatures(offered, refused);
     if (!has(features, 'VERSION_1')) throw new FrontEndError('the back end does not offer VIRTIO_F_VERSION_1');
     let offeredProtocol = 0n;
-    let maxPairs = 1;
+    let maxQueues = 1;
     if (has(features, 'PROTOCOL_FEATURES')) {
       offeredProtocol = await this.getU64(Request.GET_PROTOCOL_FEATURES);
       this.protocol = offeredProtocol & TAKEN_PROTOCOL_FEATURES;
       await this.send(Request.SET_PROTOCOL_FEATURES, u64(this.protocol));
       if (this.protocol & ProtocolFeature.MQ && has(features, 'MQ')) {
-        // "The number of queues" for virtio-net: queue pairs, in all back ends there are.
-        maxPairs = Number(await this.getU64(Request.GET_QUEUE_NUM));
+        maxQueues = Number(await this.getU64(Request.GET_QUEUE_NUM));
       }
       this.acknowledged = (this.protocol & ProtocolFeature.REPLY_ACK) !== 0n;
     }
     await this.set(Request.SET_OWNER);
     await this.set(Request.SET_FEATURES, u64(features));
-    return { offered, features, offeredProtocol, protocol: this.protocol, maxPairs };
+    return { offered, features, offeredProtocol, protocol: this.protocol, maxQueues };
   }
 
   /** The configuration space; `undefined` if the back end keeps none (no protocol feature CONFIG). */

@@ -33,7 +33,7 @@ export interface DriverOptions {
 
 const WORKER = 'dist/bench/driver/worker.js';
 const BRING_UP_TIMEOUT_MS = 5_000;
-const POLL_MS = 5;
+const POLL_MS = 10;
 
 export class LoadDriver implements AsyncDisposable {
   private readonly workers: Worker[] = [];

@@ -72,7 +72,7 @@ export abstract class Workload implements FlowHandler {
 
   /** Opens the flows that wait for it. */
   tick(): void {
-    for (const flow of this.waiting.splice(0)) this.start(flow);
+    for (const flow of this.waiting.splice(0)) if (flow.state === FlowState.CLOSED) this.start(flow);
   }
 
   data(flow: Flow, offset: number, length: number): void {

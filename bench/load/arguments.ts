@@ -1,5 +1,7 @@
-/** Values of `slipway bench load`'s options. */
+/** Parsers of the values of `slipway bench load`'s options. Each throws commander's `InvalidArgumentError` with what is expected. */
 import { InvalidArgumentError } from 'commander';
+import { REFUSABLE } from '../driver/features.js';
+import type { FeatureName } from '../driver/features.js';
 import { parseIpv4, parseMac } from '../driver/network.js';
 import { MODES } from './result.js';
 import type { Mode } from './result.js';
@@ -34,6 +36,15 @@ export function address(text: string): number {
 
 export function macAddress(text: string): Uint8Array {
   return refusing(() => parseMac(text));
+}
+
+/** `CSUM,HOST_TSO4`: features not to take. */
+export function featureList(text: string): FeatureName[] {
+  return text.split(',').map((part) => {
+    const name = REFUSABLE.find((feature) => feature === part.toUpperCase());
+    if (name === undefined) throw new InvalidArgumentError(`${part} is none of ${REFUSABLE.join(', ')}.`);
+    return name;
+  });
 }
 
 function refusing<Value>(parse: () => Value): Value {

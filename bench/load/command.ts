@@ -7,7 +7,7 @@ import { LOOP_DEFAULTS } from '../driver/eventLoop.js';
 import { REFUSABLE } from '../driver/features.js';
 import type { FeatureName } from '../driver/features.js';
 import { parseIpv4, parseMac } from '../driver/network.js';
-import { address, macAddress, mode, number, powerOfTwo } from './arguments.js';
+import { address, featureList, macAddress, mode, number, powerOfTwo } from './arguments.js';
 import { runLoad, workloadOf } from './load.js';
 import type { LoadOptions } from './load.js';
 import { loadReport } from './report.js';
@@ -97,15 +97,6 @@ function addHostOptions(command: Command): void {
     .option('--pid <n>', "the back end's process: measure its CPU", integer(1, 4_194_304))
     .option('--server-pid <n>', 'servers that run already: measure their CPU, start none', integer(1, 4_194_304))
     .option('--server-threads <n>', 'threads of the servers', integer(1, 64), 1);
-}
-
-/** @throws {InvalidArgumentError} by way of `choices` */
-function featureList(text: string): FeatureName[] {
-  return text.split(',').map((part) => {
-    const name = REFUSABLE.find((feature) => feature === part.toUpperCase());
-    if (name === undefined) throw new RangeError(`${part} is not a feature that can be refused`);
-    return name;
-  });
 }
 
 async function run(chosen: Mode, flags: Flags): Promise<void> {

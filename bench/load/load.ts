@@ -35,7 +35,7 @@ const WORKLOADS: Readonly<Record<Mode, WorkloadKind>> = {
   idle: 'crr',
   dhcp: 'crr',
 };
-/** Connects that nobody answers reach their second retransmission after this. */
+/** Time for all the connects to be sent. */
 const STALL_SETTLE_MS = 200;
 const IDLE_TIMEOUT_MS = 60_000;
 
