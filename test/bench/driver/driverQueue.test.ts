@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DriverQueue, queueSizes } from '../../../bench/driver/driverQueue.js';
 import { MappedMemory, MemoryPlan, guestAddress, guestRegions } from '../../../bench/driver/guestMemory.js';

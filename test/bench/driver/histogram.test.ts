@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { HISTOGRAM_BUCKETS, bucketOf, bucketValue, summarizeHistogram } from '../../../bench/driver/histogram.js';
 

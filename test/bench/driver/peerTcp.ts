@@ -188,7 +188,8 @@ export class PeerTcp {
       connection.ackDue = false;
     };
     const mss = this.mss.get(connection) ?? 536;
-    for (let n = 0; n < 8 && !ackOnly && connection.nxt < connection.end; n++) {
+    const budget = ackOnly ? 0 : 8;
+    for (let n = 0; n < budget && connection.nxt < connection.end; n++) {
       const room = Math.min(connection.una + connection.peerWindow, connection.end) - connection.nxt;
       const length = Math.min(room, this.largest(mss), PATTERN_LENGTH);
       if (length <= 0) break;

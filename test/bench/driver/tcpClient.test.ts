@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Command, Status } from '../../../bench/driver/control.js';
 import type { FeatureName } from '../../../bench/driver/features.js';

@@ -7,7 +7,8 @@ import { ServicePort } from '../../../bench/driver/workloads.js';
 import { processUsage } from '../../../bench/load/processUsage.js';
 import { LoadServers } from '../../../bench/load/servers.js';
 
-const PORT_BASE = 20_000 + (process.pid % 20_000);
+/** Below the ports that the kernel gives out, and apart from those of other test processes. */
+const PORT_BASE = 20_000 + ((process.pid * 20) % 12_000);
 const pattern = new Uint8Array(PATTERN_LENGTH);
 fillPattern(pattern);
 
@@ -68,9 +69,9 @@ test('the sink takes what comes and sends nothing', async () => {
 });
 
 test('a port that is taken is named', async () => {
-  const squatter = createServer().listen({ port: PORT_BASE + 100, host: '127.0.0.1' });
+  const squatter = createServer().listen({ port: PORT_BASE + 15, host: '127.0.0.1' });
   await once(squatter, 'listening');
-  await expect(LoadServers.start(PORT_BASE + 100, 1)).rejects.toThrow(`127.0.0.1:${PORT_BASE + 100}`);
+  await expect(LoadServers.start(PORT_BASE + 15, 1)).rejects.toThrow(`127.0.0.1:${PORT_BASE + 15}`);
   squatter.close();
 });
 
