@@ -50,9 +50,13 @@ export class FrontEnd {
   /** Takes the connected socket over. */
   constructor(private readonly fd: number) {}
 
-  /** @throws {Error} with `code` if nobody listens there */
+  /** @throws {FrontEndError} if nobody listens there */
   static connect(path: string): FrontEnd {
-    return new FrontEnd(addon.unixConnect(path));
+    try {
+      return new FrontEnd(addon.unixConnect(path));
+    } catch (error) {
+      throw new FrontEndError(`no back end at ${path} (${(error as Error).message})`, { cause: error });
+    }
   }
 
   /** Waits for one back end to connect (the back end's client mode). The socket file is gone afterwards. */
