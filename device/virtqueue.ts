@@ -32,6 +32,8 @@ export const QUEUE_CURRENT = 3;
 export const QUEUE_OUTSTANDING = 4;
 /** Chains shown to the driver as used, modulo 2^32. */
 export const QUEUE_CHAINS = 5;
+/** Of a control queue: the queue pairs that the driver uses, as it told; 0: it tells nothing, all that are enabled. */
+export const QUEUE_ACTIVE_PAIRS = 6;
 export const QUEUE_STATE_WORDS = 16;
 
 /** Why a queue can't go on. */

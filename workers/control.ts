@@ -150,6 +150,7 @@ export class Control {
       queue.state[QUEUE_PUBLISHED] = used;
       queue.state[QUEUE_CURRENT] = -1;
       queue.state[QUEUE_OUTSTANDING] = 0;
+      if (queue.control !== undefined) view.controlStarted(lastAvail);
     }
     queue.active = true;
     this.worker.watchKick(queue);
@@ -178,6 +179,7 @@ export class Control {
     for (let n = this.stopping.length - 1; n >= 0; n--) {
       const queue = this.stopping[n]!;
       if (queue.mine && queue.state[QUEUE_OUTSTANDING]! > 0) continue;
+      if (queue.started && queue.control?.pending === true) continue;
       this.stopping.splice(n, 1);
       if (queue.mine && queue.started) queue.virtqueue.publish();
       queue.started = false;

@@ -5,7 +5,7 @@
 import { GuestMemory } from '../device/guestMemory.js';
 import { NET_HDR_SIZE, NET_HDR_SIZE_LEGACY } from '../device/netHeader.js';
 import { ReceiveQueue } from '../device/receiveQueue.js';
-import { BROKEN_PLACE, type VirtqueueLayout, Virtqueue } from '../device/virtqueue.js';
+import { BROKEN_PLACE, QUEUE_ACTIVE_PAIRS, type VirtqueueLayout, Virtqueue } from '../device/virtqueue.js';
 import type { Addon } from '../src/native/addon.js';
 import type { FrameSink, GuestLink } from './nat/guestLink.js';
 
@@ -13,6 +13,8 @@ import type { FrameSink, GuestLink } from './nat/guestLink.js';
 const GUEST_CSUM = 1 << 1;
 const GUEST_TSO4 = 1 << 7;
 const MRG_RXBUF = 1 << 15;
+const CTRL_VQ = 1 << 17;
+const MQ = 1 << 22;
 const INDIRECT_DESC = 1 << 28;
 const EVENT_IDX = 1 << 29;
 /** Bit 32, in the high word. */
@@ -23,10 +25,20 @@ export const RECEIVE_IOVECS = 1100;
 /** Triples of scratch that a worker needs. */
 export const IOVECS = RECEIVE_IOVECS + 1100;
 
+/** Serves a queue that carries no frames. */
+export interface ChainServer {
+  /** A chain was taken that is not given back yet: the queue can't stop. */
+  readonly pending: boolean;
+  /** Does what there is to do, by budget. */
+  serve(): void;
+}
+
 export class QueueView {
   readonly virtqueue: Virtqueue;
   /** Receive queues that this worker serves. */
   receive: ReceiveQueue | undefined;
+  /** Serves the control queue, in the worker whose it is. */
+  control: ChainServer | undefined;
   started = false;
   enabled = false;
   /** It has something for us, or may have. */
@@ -60,12 +72,15 @@ export class DeviceView implements GuestLink {
   partialChecksum = false;
   segmentation = false;
   headerSize = NET_HDR_SIZE;
+  multiqueue = false;
   private featuresLow = 0;
   private mergeable = false;
   /** Receive queues that this worker may fill now. */
   private sinks: (ReceiveQueue | undefined)[] = [];
   private anySink: ReceiveQueue | undefined;
   private anySinkPair = 0;
+  /** QUEUE_ACTIVE_PAIRS as `findSinks` saw it. */
+  private activePairs = 0;
 
   /**
    * @param state gives the shared words of a queue
@@ -91,6 +106,8 @@ export class DeviceView implements GuestLink {
     this.partialChecksum = (low & GUEST_CSUM) !== 0;
     this.segmentation = (low & GUEST_TSO4) !== 0;
     this.mergeable = (low & MRG_RXBUF) !== 0;
+    this.multiqueue = (low & MQ) !== 0;
+    if ((low & CTRL_VQ) === 0) this.setActivePairs(0);
     const modern = (high & VERSION_1_HIGH) !== 0;
     this.headerSize = modern || this.mergeable ? NET_HDR_SIZE : NET_HDR_SIZE_LEGACY;
   }
@@ -119,14 +136,43 @@ export class DeviceView implements GuestLink {
     return true;
   }
 
+  get controlQueue(): QueueView {
+    return this.queues[2 * this.pairs]!;
+  }
+
+  /**
+   * A driver that has the control queue uses one pair until it says otherwise (virtio 1.2 §5.1.6.5.5). A queue that goes
+   * on in the middle (memory moved, the guest came from elsewhere) changes nothing.
+   */
+  controlStarted(lastAvailIdx: number): void {
+    if (lastAvailIdx === 0) this.setActivePairs(1);
+  }
+
+  /** Whether the number of active pairs is another than `findSinks` saw. */
+  activePairsChanged(): boolean {
+    return Atomics.load(this.controlQueue.state, QUEUE_ACTIVE_PAIRS) !== this.activePairs;
+  }
+
+  private setActivePairs(pairs: number): void {
+    const { mine, state } = this.controlQueue;
+    if (mine) Atomics.store(state, QUEUE_ACTIVE_PAIRS, pairs);
+  }
+
+  /** Whether the driver takes frames from a pair's receive queue, whoever serves it. */
+  private takes(pair: number): boolean {
+    const queue = this.queues[2 * pair]!;
+    const active = this.activePairs === 0 || pair < this.activePairs;
+    return active && queue.started && queue.enabled && queue.stopping === 0;
+  }
+
   /** Looks which receive queues may be filled. Call after a queue was started, stopped, enabled, disabled or broken. */
   findSinks(): void {
     this.sinks = [];
     this.anySink = undefined;
+    this.activePairs = Atomics.load(this.controlQueue.state, QUEUE_ACTIVE_PAIRS);
     for (let pair = 0; pair < this.pairs; pair++) {
       const queue = this.queues[2 * pair]!;
-      const usable = queue.started && queue.enabled && queue.stopping === 0 && queue.virtqueue.broken === 0;
-      const sink = usable ? queue.receive : undefined;
+      const sink = this.takes(pair) && queue.virtqueue.broken === 0 ? queue.receive : undefined;
       this.sinks.push(sink);
       if (this.anySink !== undefined || sink === undefined) continue;
       this.anySink = sink;
@@ -137,8 +183,7 @@ export class DeviceView implements GuestLink {
   /** The lowest pair whose receive queue is on, whoever serves it; -1: none. */
   enabledPair(): number {
     for (let pair = 0; pair < this.pairs; pair++) {
-      const queue = this.queues[2 * pair]!;
-      if (queue.started && queue.enabled && queue.stopping === 0) return pair;
+      if (this.takes(pair)) return pair;
     }
     return -1;
   }

@@ -8,7 +8,9 @@
 import { TransmitFrame } from '../device/transmitQueue.js';
 import { QUEUE_CURRENT, QUEUE_OUTSTANDING } from '../device/virtqueue.js';
 import type { Addon } from '../src/native/addon.js';
+import { ControlQueueServer } from './controlQueueServer.js';
 import { C, type Counters } from './counters.js';
+import { CycleBarrier } from './cycleBarrier.js';
 import { DeviceView, IOVECS, type QueueView } from './deviceView.js';
 import { EpollEngine } from './engine/epollEngine.js';
 import type { Engine } from './engine/engine.js';
@@ -29,6 +31,8 @@ import { Shard } from './shard.js';
 const TX_BUDGET = 64;
 const HANDOFF_BUDGET = 256;
 const OUTPUT_BUDGET = 256;
+/** Flows without buffers that are looked at again in a cycle that nothing was told of new ones. */
+const WAITING_BUDGET = 16;
 const FIRED = 256;
 const MAX_EVENTS = 512;
 /** Tokens of events that aren't sockets': the wake eventfd, and kicks from here down. */
@@ -120,9 +124,36 @@ export class PollWorker implements TcpHost {
       (pair) => pair % memory.workers === worker,
     );
     view.mtu = mtu;
+    this.attachControl(view);
     this.devices[device] = view;
     this.frames.set(device, new TransmitFrame(view.memory, this.iovecs));
     return view;
+  }
+
+  /** Gives the control queue to the worker that serves it. */
+  private attachControl(view: DeviceView): void {
+    const { memory, worker, wakeFds } = this.settings;
+    const queue = view.controlQueue;
+    if (!queue.mine) return;
+    queue.control = new ControlQueueServer(
+      queue,
+      view.memory,
+      this.iovecs,
+      view.pairs,
+      () => view.multiqueue,
+      new CycleBarrier(worker, memory, this.engine, wakeFds),
+      this.counters,
+      () => this.queuesChanged(),
+    );
+  }
+
+  /** Obeys drivers that changed how many queue pairs they use, before this cycle fills any buffer. */
+  private noteActivePairs(): void {
+    for (const view of this.devices) {
+      if (view?.activePairsChanged() !== true) continue;
+      this.queuesChanged();
+      return;
+    }
   }
 
   /** Listens to a started queue's kicks. */
@@ -188,6 +219,7 @@ export class PollWorker implements TcpHost {
     Atomics.add(this.words, this.wordsAt + HEARTBEAT, 1);
     const events = this.engine.wait(this.sleep(controlPending));
     Atomics.store(this.words, this.wordsAt + SLEEPING, 0);
+    this.noteActivePairs();
     this.handleEvents(events);
     this.receiveHandoffs();
     if (control() && this.ended) return;
@@ -235,6 +267,10 @@ export class PollWorker implements TcpHost {
 
   private transmit(): void {
     for (const queue of this.mine) {
+      if (queue.control !== undefined) {
+        if (queue.active || queue.kickFd < 0) queue.control.serve();
+        continue;
+      }
       if (queue.receive !== undefined || queue.stopping !== 0) continue;
       if (queue.active || queue.kickFd < 0) this.transmitQueue(queue);
     }
@@ -321,17 +357,22 @@ export class PollWorker implements TcpHost {
     for (let n = 0; n < fired; n++) this.events.timer(this.fired[n]!);
   }
 
-  /** Gives every listed flow its turn. */
+  /** Gives every listed flow its turn, those that had no buffers last time first: else who gets an ACK would always overtake them. */
   private runOutput(): void {
-    const { flows } = this;
-    for (let n = Math.min(flows.listed.length, OUTPUT_BUDGET); n > 0; n--) {
-      const flow = flows.listed.shift();
-      if (!flows.takeListed(flow)) continue;
-      const result = this.output.run(flow);
-      if (result === OUTPUT_MORE) flows.list(flow);
-      else if (result === OUTPUT_BLOCKED) this.blocked(flow);
-      else if (result === OUTPUT_NO_SINK) this.homeless(flow);
+    const { listed, waiting } = this.flows;
+    if (listed.length > 0) {
+      for (let n = Math.min(waiting.length, WAITING_BUDGET); n > 0; n--) this.turn(waiting.shift());
     }
+    for (let n = Math.min(listed.length, OUTPUT_BUDGET); n > 0; n--) this.turn(listed.shift());
+  }
+
+  private turn(flow: number): void {
+    const { flows } = this;
+    if (!flows.takeListed(flow)) return;
+    const result = this.output.run(flow);
+    if (result === OUTPUT_MORE) flows.list(flow);
+    else if (result === OUTPUT_BLOCKED) this.blocked(flow);
+    else if (result === OUTPUT_NO_SINK) this.homeless(flow);
   }
 
   /** No receive buffers: the flow waits for the driver's kick, unless buffers came just now. */
