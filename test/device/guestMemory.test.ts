@@ -1,5 +1,5 @@
 import { ftruncateSync } from 'node:fs';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { GuestMemory } from '../../device/guestMemory.js';
 import { addon } from '../../src/native/addon.js';
@@ -8,7 +8,7 @@ const PAGE = 4096;
 const cleanUps: (() => void)[] = [];
 
 afterEach(() => {
-  for (const cleanUp of cleanUps.splice(0).reverse()) cleanUp();
+  for (const cleanUp of cleanUps.splice(0).toReversed()) cleanUp();
 });
 
 function file(size: number): number {
