@@ -7,7 +7,7 @@ import { DEFAULT_ADDRESSES } from '../workers/nat/addresses.js';
 import { DEFAULT_TCP_TIMES } from '../workers/nat/tcpFlows.js';
 import { Pool, type WorkerState } from '../workers/pool.js';
 import type { PoolDevice } from '../workers/poolDevice.js';
-import { UsageError } from './errors.js';
+import { SlipwayError, UsageError } from './errors.js';
 import { createLogger, type Logger } from './log.js';
 
 export interface NetworkOptions {
@@ -81,6 +81,7 @@ export class Network implements AsyncDisposable {
   /**
    * Starts the workers.
    * @throws {UsageError} for an option out of its range
+   * @throws {SlipwayError} when the workers don't start
    */
   static async create(options: NetworkOptions = {}): Promise<Network> {
     const queues = integer('queues', options.queues ?? 1, 1, MAX_PAIRS);
@@ -104,6 +105,11 @@ export class Network implements AsyncDisposable {
       },
       log: { warn: (message) => log.warn(message) },
     });
+    try {
+      await pool.ready();
+    } catch (error) {
+      throw new SlipwayError((error as Error).message);
+    }
     return new Network(pool, { mtu, pairs: queues }, log);
   }
 

@@ -19,8 +19,10 @@ export const CONTROL_ENABLE_QUEUE = 8;
 export const CONTROL_CALL_FD = 9;
 /** Drops the device's flows. */
 export const CONTROL_DROP_FLOWS = 10;
-/** Throws, for tests: `now` 1 at once, 0 in the middle of the next transmit chain. */
+/** For tests: the worker throws in the middle of the next transmit chain. */
 export const CONTROL_THROW = 11;
+/** Nothing but an answer. */
+export const CONTROL_PING = 12;
 
 /** Words of a control message. */
 export const KIND = 0;

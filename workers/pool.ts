@@ -14,6 +14,7 @@ import { FD, FLOW_WORDS, FREE, STATE } from './flow.js';
 import type { WorkerTask } from './main.js';
 import {
   ARGUMENTS,
+  CONTROL_PING,
   CONTROL_STOP_WORKER,
   CONTROL_THROW,
   DEVICE_OF,
@@ -56,6 +57,9 @@ export interface Answer {
   readonly value: number;
 }
 
+/** The answer of a worker that is no more: ESRCH. */
+const NO_WORKER: Answer = { status: 3, value: 0 };
+
 interface Request {
   readonly words: readonly number[];
   readonly resolve: (answer: Answer) => void;
@@ -80,6 +84,7 @@ class WorkerEnd {
   readonly control: SpscRing;
   readonly events: SpscRing;
   readonly waiting: Request[] = [];
+  readonly tickets = new Map<number, (answer: Answer) => void>();
   watcher: FdWatcher | undefined;
   task: Promise<void> = Promise.resolve();
   deaths: number[] = [];
@@ -104,7 +109,6 @@ export class Pool {
   readonly memory: PoolMemory;
   private readonly workers: WorkerEnd[] = [];
   private readonly devices: (PoolDevice | undefined)[] = [];
-  private readonly tickets = new Map<number, (answer: Answer) => void>();
   private readonly piscina: Piscina<WorkerTask, void>;
   private readonly tcp: TcpSettings;
   private lastTicket = 0;
@@ -133,6 +137,14 @@ export class Pool {
     process.on('exit', this.stopAtExit);
   }
 
+  /** Resolves when all workers run. @throws {Error} when one doesn't start */
+  async ready(): Promise<void> {
+    const answers = await this.requestAll(CONTROL_PING, 0, 0);
+    if (answers.every(({ status }) => status === 0)) return;
+    await this.close();
+    throw new Error('the poll workers do not start; the log says why');
+  }
+
   /** Attaches a device. @throws {RangeError} when there is no place for one more */
   async attach(config: DeviceConfig): Promise<PoolDevice> {
     let number = 0;
@@ -156,7 +168,7 @@ export class Pool {
   /** Sends a worker a message and awaits its answer. */
   request(worker: number, kind: number, device: number, queue: number, ...args: number[]): Promise<Answer> {
     const end = this.workers[worker]!;
-    if (end.ended) return Promise.resolve({ status: 0, value: 0 });
+    if (end.ended) return Promise.resolve(NO_WORKER);
     this.lastTicket = (this.lastTicket % 0x3fffffff) + 1;
     const words: number[] = [];
     words[KIND] = kind;
@@ -210,11 +222,10 @@ export class Pool {
     await Promise.allSettled(this.workers.map(({ task }) => task));
     await this.piscina.destroy();
     for (const end of this.workers) {
+      this.giveUp(end);
       this.closeSockets(end.number);
       end.closeDescriptors();
     }
-    for (const resolve of this.tickets.values()) resolve({ status: 0, value: 0 });
-    this.tickets.clear();
   }
 
   /** Written straight into the rings: also works while the process exits. */
@@ -259,7 +270,7 @@ export class Pool {
     end.deaths = [...end.deaths.filter((then) => now - then < 60_000), now];
     const reason = error instanceof Error ? error.message : String(error);
     if (end.deaths.length > MAX_DEATHS_PER_MINUTE) {
-      end.ended = true;
+      this.giveUp(end);
       this.options.log.warn(
         `worker ${end.number} died ${end.deaths.length} times in a minute and is given up: ${reason}`,
       );
@@ -270,13 +281,21 @@ export class Pool {
     await end.task;
   }
 
+  /** Nobody answers there any more: whoever waits is told so. */
+  private giveUp(end: WorkerEnd): void {
+    end.ended = true;
+    for (const { resolve } of end.waiting.splice(0)) resolve(NO_WORKER);
+    for (const resolve of end.tickets.values()) resolve(NO_WORKER);
+    end.tickets.clear();
+  }
+
   private post(end: WorkerEnd): void {
     while (end.waiting.length > 0) {
       const at = end.control.reserve();
       if (at < 0) break;
       const { words, resolve } = end.waiting.shift()!;
       words.forEach((word, place) => (end.control.data[at + place] = word));
-      this.tickets.set(words[TICKET]!, resolve);
+      end.tickets.set(words[TICKET]!, resolve);
       end.control.commit();
     }
     end.control.publish();
@@ -290,8 +309,8 @@ export class Pool {
       const [kind, a, b, c] = [data[at]!, data[at + 1]!, data[at + 2]!, data[at + 3]!];
       end.events.release();
       if (kind === EVENT_DONE) {
-        this.tickets.get(a)?.({ status: b, value: c });
-        this.tickets.delete(a);
+        end.tickets.get(a)?.({ status: b, value: c });
+        end.tickets.delete(a);
       } else this.devices[a]?.broke(b, BROKEN_REASONS[c] ?? 'it broke a rule');
     }
     this.post(end);

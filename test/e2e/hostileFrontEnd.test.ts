@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { addon } from '../../src/native/addon.js';
 import { createLogger } from '../../src/log.js';
@@ -62,17 +62,18 @@ const descriptor = fc.record({
   next: fc.oneof(fc.integer({ min: 0, max: RING_SIZE }), fc.integer({ min: 0, max: 0xffff })),
 });
 
+const noise = fc.record({
+  descriptors: fc.array(descriptor, { minLength: 1, maxLength: RING_SIZE, size: 'max' }),
+  heads: fc.array(fc.integer({ min: 0, max: RING_SIZE + 8 }), { minLength: 1, maxLength: 64, size: 'max' }),
+  availIdx: fc.oneof(fc.integer({ min: 0, max: 64 }), fc.integer({ min: 0, max: 0xffff })),
+  seed: fc.uint8Array({ minLength: 64, maxLength: 512, size: 'max' }),
+});
+
 describe('rings full of noise (virtio 1.2 §2.7)', () => {
   it('break their queue or are dropped, and the workers live on', async () => {
     const { region, buffer } = addon.mapRegion(guest.memory, 0, fe.Guest.SIZE);
     const view = new DataView(buffer);
-    const noise = fc.record({
-      descriptors: fc.array(descriptor, { minLength: 1, maxLength: RING_SIZE, size: 'max' }),
-      heads: fc.array(fc.integer({ min: 0, max: RING_SIZE + 8 }), { minLength: 1, maxLength: 64, size: 'max' }),
-      availIdx: fc.oneof(fc.integer({ min: 0, max: 64 }), fc.integer({ min: 0, max: 0xffff })),
-      seed: fc.uint8Array({ minLength: 64, maxLength: 512, size: 'max' }),
-    });
-    const attack = async (rings: fc.TypeOf<typeof noise>): Promise<void> => {
+    const attack = async (rings: Rings): Promise<void> => {
       const bytes = new Uint8Array(buffer);
       for (let n = 0; n < bytes.length; n++) bytes[n] = rings.seed[n % rings.seed.length]!;
       const frontEnd = fe.FrontEnd.connect(path);
@@ -95,6 +96,8 @@ interface Rings {
   readonly descriptors: readonly { address: bigint; length: number; flags: number; next: number }[];
   readonly heads: readonly number[];
   readonly availIdx: number;
+  /** What the rest of memory is filled with, again and again. */
+  readonly seed: Uint8Array;
 }
 
 function fillRing(view: DataView, ring: number, rings: Rings): void {
