@@ -20,6 +20,8 @@ import { MAX_IOVECS, type Virtqueue } from './virtqueue.js';
 
 /** Chains that one frame may span: 64 KiB in the smallest buffers that Linux posts, with room. */
 const MAX_CHAINS = 128;
+/** Buffers given back unused in one go: what a driver can make us do for one frame has an end. */
+const MAX_REFUSALS = 64;
 /** Bytes of a frame, from its start, that the caller may write in place. */
 export const MAX_HEADERS = 128;
 
@@ -36,6 +38,8 @@ export class ReceiveQueue {
   private readonly heads = new Uint16Array(MAX_CHAINS);
   private readonly sizes = new Float64Array(MAX_CHAINS);
   private chains = 0;
+  /** More buffers would not help: the next one breaks a rule, or no more can be lined up. */
+  private stuck = false;
   private triples = 0;
   private netHeader: Uint8Array = new Uint8Array(0);
   private netHeaderOffset = 0;
@@ -61,38 +65,43 @@ export class ReceiveQueue {
 
   /**
    * Finds buffers for a frame of `least` to `most` bytes. Returns the bytes there is room for, at most `most`; 0 when
-   * there is no room for `least`.
+   * there is no room for `least`. Buffers that never can hold it, or break a rule, are given back, so that the queue goes
+   * on (§5.1.6.3.1).
    */
   reserve(least: number, most: number): number {
+    for (let n = 0; n < MAX_REFUSALS; n++) {
+      const room = this.gather(most);
+      if (room >= least) {
+        this.placeHeader();
+        return Math.min(room, most);
+      }
+      if (!this.stuck) return 0;
+      const tooSmall = !this.mergeable && this.chains > 0;
+      this.refuse();
+      if (tooSmall) return 0; // so are its like: the frame is lost, not all buffers
+    }
+    return 0;
+  }
+
+  /** Lines up chains that hold `most` bytes, or as many as there are. Returns the bytes of a frame that they hold. */
+  private gather(most: number): number {
     const { queue } = this;
     this.chains = 0;
     this.triples = 0;
+    this.stuck = false;
     let room = -this.headerSize;
     let waiting = queue.waiting();
-    if (waiting === 0) waiting = queue.poll();
-    while (room < most && this.chains < MAX_CHAINS) {
-      if (this.chains === waiting) {
-        waiting = queue.poll();
-        if (this.chains === waiting) break;
-      }
+    while (room < most && !this.stuck) {
+      if (this.chains >= waiting) waiting = queue.poll();
+      if (this.chains >= waiting) break;
       const head = queue.headAt(this.chains);
-      if (head < 0) return 0;
-      if (!this.append(head)) {
-        if (this.chains > 0) break; // out of triples, or a bad chain that comes first next time
-        this.refuse(head);
-        waiting = queue.waiting();
-        continue;
-      }
-      room += this.sizes[this.chains - 1]!;
-      if (!this.mergeable) break;
+      if (head < 0) break;
+      this.heads[this.chains] = head;
+      if (this.append(head)) room += this.sizes[this.chains - 1]!;
+      else this.stuck = true;
+      if (room < most && (!this.mergeable || this.chains === MAX_CHAINS)) this.stuck = true;
     }
-    if (room < least) {
-      // Without MRG_RXBUF a frame that doesn't fit one buffer never will: drop the buffer, not the queue (§5.1.6.3.1).
-      if (this.chains > 0 && !this.mergeable) this.refuse(this.heads[0]!);
-      return 0;
-    }
-    this.placeHeader();
-    return Math.min(room, most);
+    return room;
   }
 
   /** Points `payloadFirst` and `payloadCount` at `length` bytes that begin `from` bytes into the reserved frame. */
@@ -160,19 +169,16 @@ export class ReceiveQueue {
     if (queue.readable !== 0 || queue.writableBytes === 0) return false;
     if (this.chains === 0 && queue.writableBytes < this.headerSize) return false;
     if (this.triples + queue.count > MAX_IOVECS) return false;
-    this.heads[this.chains] = head;
     this.sizes[this.chains++] = queue.writableBytes;
     this.triples += queue.count;
     return true;
   }
 
   /** Gives the next chain back with nothing in it. */
-  private refuse(head: number): void {
+  private refuse(): void {
     this.faults++;
-    this.chains = 0;
-    this.triples = 0;
     this.queue.take(1);
-    this.queue.pushUsed(head, 0);
+    this.queue.pushUsed(this.heads[0]!, 0);
   }
 
   /** In place if the first buffer holds all headers, else in scratch, to be scattered by `commit`. */

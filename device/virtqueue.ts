@@ -168,8 +168,9 @@ export class Virtqueue {
     let entries = this.size;
     let inIndirect = false;
     let index = head;
-    // A chain visits each descriptor at most once (§2.7.5): more steps than descriptors are a loop.
-    for (let steps = 0; steps < entries; steps++) {
+    // A chain visits each descriptor at most once (§2.7.5): more steps than descriptors are a loop. None may keep us busy
+    // for longer than the longest that can be used.
+    for (let steps = 0; steps < entries && steps < MAX_IOVECS; steps++) {
       const at = base + 4 * index;
       const address = table[at + 1]! * TWO_32 + table[at]!;
       const length = table[at + 2]!;
@@ -182,7 +183,7 @@ export class Virtqueue {
         if (window < 0) return false;
         table = this.memory.u32[window]!;
         base = (address - this.memory.start[window]!) / 4;
-        entries = Math.min(length / 16, MAX_IOVECS + 1);
+        entries = length / 16;
         inIndirect = true;
         index = 0;
         steps = -1;

@@ -148,6 +148,13 @@ describe('§2.7.4, §2.7.5 descriptors', () => {
     expect(walk(mock)).toBe(false);
   });
 
+  it('does not follow a chain for longer than the longest that could be used', () => {
+    const mock = open({ size: 32_768, indirectEntries: 0 });
+    for (let n = 0; n < 2048; n++) mock.descriptor(n, 0, 0, n < 2047 ? NEXT : 0, n + 1);
+    expect(walk(mock, 1024)).toBe(true);
+    expect(walk(mock, 1023)).toBe(false);
+  });
+
   it.each([8, 9, 0xffff])('refuses next = %i in a table of 8', (next) => {
     const mock = open();
     mock.descriptor(0, mock.address(mock.data), 1, NEXT, next);
@@ -255,8 +262,8 @@ describe('buffers and windows', () => {
         const named = pieces.flatMap(({ at, length }) => Array.from({ length }, (_, n) => base + at + n));
         const good = walk(mock);
         expect(good).toBe(named.every(inMemory));
-        if (good)
-          expect(mock.buffers().flatMap(([at, n]) => Array.from({ length: n }, (_, k) => at + k))).toEqual(named);
+        const covered = good ? mock.buffers().flatMap(([at, n]) => Array.from({ length: n }, (_, k) => at + k)) : [];
+        expect(covered).toEqual(good ? named : []);
       }),
       { numRuns: 40 },
     );
@@ -331,6 +338,14 @@ describe('§2.7.5.3 indirect descriptors', () => {
       mock.descriptor(0, at, 32, INDIRECT);
       expect(walk(mock)).toBe(false);
     }
+  });
+
+  it('takes next wherever it points in a table, however long the table', () => {
+    const mock = open({ dataBytes: 1 << 16 });
+    const offset = table(mock, 2048);
+    mock.descriptor(0, mock.address(mock.data), 1, NEXT, 2047, offset);
+    expect(walk(mock)).toBe(true);
+    expect(mock.queue.count).toBe(2);
   });
 
   it('refuses next beyond the table, even where the ring has such a descriptor', () => {
