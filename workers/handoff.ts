@@ -13,6 +13,7 @@
  */
 import { C } from './counters.js';
 import {
+  ACK_NOW,
   BARRIER,
   DESTINATION,
   DEVICE,
@@ -243,7 +244,7 @@ export class Handoff implements Sharding {
     this.directory.setOwner(r[f + SOURCE]!, r[f + DESTINATION]!, r[f + PORTS]!, r[f + DEVICE]!, this.worker);
     r[f + BARRIER] = this.mark(from, flow, generation);
     engine.watchSocket(fd, flow, generation);
-    r[f + FLAGS] = (r[f + FLAGS]! & ~LISTED) | READABLE;
+    r[f + FLAGS] = (r[f + FLAGS]! & ~LISTED) | READABLE | ACK_NOW;
     this.flows.arm(flow, this.flows.now);
     this.flows.list(flow);
     counters[C.rehomedIn]!++;

@@ -15,7 +15,7 @@ import { DeviceView, IOVECS, type QueueView } from './deviceView.js';
 import { EpollEngine } from './engine/epollEngine.js';
 import type { Engine } from './engine/engine.js';
 import { EVENT_WORDS as ENGINE_EVENT_WORDS } from './engine/engine.js';
-import { DEVICE, FD, FLAGS, FLOW_WORDS, FREE, GENERATION, HELD_FIRST, READABLE, STATE } from './flow.js';
+import { ACK_NOW, DEVICE, FD, FLAGS, FLOW_WORDS, FREE, GENERATION, HELD_FIRST, READABLE, STATE } from './flow.js';
 import { AWAY, COMPLETE, FLOW, Handoff, MARK, MARK_BACK, PACKET, PARK, RETURN } from './handoff.js';
 import { HeldChains } from './heldChains.js';
 import { DONE, type GuestLink, Origin } from './nat/guestLink.js';
@@ -203,7 +203,7 @@ export class PollWorker implements TcpHost {
       if (r[f + STATE] === FREE || r[f + FD]! < 0) continue;
       this.engine.unwatch(r[f + FD]!);
       this.engine.watchSocket(r[f + FD]!, flow, r[f + GENERATION]!);
-      r[f + FLAGS]! |= READABLE;
+      r[f + FLAGS]! |= READABLE | ACK_NOW;
       this.flows.list(flow);
       this.flows.arm(flow, this.flows.now);
       if (r[f + HELD_FIRST]! >= 0) this.drainHeld(flow);
@@ -225,6 +225,7 @@ export class PollWorker implements TcpHost {
     if (control() && this.ended) return;
     this.transmit();
     this.fireTimers();
+    this.flows.flushDelayed();
     this.runOutput();
     this.flush(broken);
   }
@@ -235,9 +236,8 @@ export class PollWorker implements TcpHost {
     Atomics.store(this.words, this.wordsAt + SLEEPING, 1);
     if (controlPending() || this.handoff.pending) return 0;
     this.counters[C.sleeps]!++;
-    const timeout = this.flows.shard.wheel.timeout(this.flows.now);
-    if (this.anyPolled) return timeout < 0 ? POLLED_MS : Math.min(timeout, POLLED_MS);
-    return timeout;
+    const timeout = earlier(this.flows.shard.wheel.timeout(this.flows.now), this.flows.delayLeft);
+    return this.anyPolled ? earlier(timeout, POLLED_MS) : timeout;
   }
 
   private anyActive(): boolean {
@@ -461,4 +461,10 @@ export class PollWorker implements TcpHost {
     }
     this.handoff.flush();
   }
+}
+
+/** The earlier of two time-outs, of which -1 never comes. */
+function earlier(a: number, b: number): number {
+  if (a < 0) return b;
+  return b < 0 ? a : Math.min(a, b);
 }

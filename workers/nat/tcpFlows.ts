@@ -16,6 +16,7 @@
 import { C, type Counters } from '../counters.js';
 import { EINPROGRESS, type Engine } from '../engine/engine.js';
 import {
+  ACK_LATER,
   ACK_NOW,
   BARRIER,
   CONNECTING,
@@ -86,6 +87,8 @@ export const DEFAULT_TCP_TIMES: TcpTimes = {
 /** First retransmission, ms; it doubles from there. A virtio ring loses nothing: the guest itself does, rarely. */
 export const RTO_MS = 200;
 export const RTO_MAX_MS = 60_000;
+/** How long an acknowledgment waits for data to travel with: an answer of a server nearby comes sooner. */
+const ACK_DELAY_MS = 2;
 /** The window offered before the socket was asked what it takes, bytes. */
 const FIRST_WINDOW = 65_535;
 
@@ -109,6 +112,9 @@ export class TcpFlows {
   readonly records: Int32Array;
   /** Flows that have something for the guest; those that were closed meanwhile aren't marked LISTED any more. */
   readonly listed: FlowList;
+  /** Flows whose acknowledgment waits for something to travel with. */
+  readonly delayed: FlowList;
+  private delayedSince = 0;
   /** Flows that found no receive buffers. */
   readonly waiting: FlowList;
 
@@ -123,6 +129,7 @@ export class TcpFlows {
     this.records = shard.records;
     this.listed = new FlowList(shard.capacity);
     this.waiting = new FlowList(shard.capacity);
+    this.delayed = new FlowList(shard.capacity);
   }
 
   /** Milliseconds now, of this cycle. */
@@ -245,6 +252,35 @@ export class TcpFlows {
 
   pairOf(flow: number): number {
     return this.records[flow * FLOW_WORDS + PAIR]!;
+  }
+
+  /** Lets an acknowledgment wait for data to travel with, ACK_DELAY_MS at most (RFC 9293 §3.8.6.3). */
+  acknowledgeLater(flow: number): void {
+    const f = flow * FLOW_WORDS;
+    if ((this.records[f + FLAGS]! & (ACK_NOW | ACK_LATER)) !== 0) return;
+    this.records[f + FLAGS]! |= ACK_LATER;
+    if (this.delayed.length === 0) this.delayedSince = this.now;
+    this.delayed.push(flow);
+  }
+
+  /** Ms until delayed acknowledgments are due; -1: there are none. */
+  get delayLeft(): number {
+    if (this.delayed.length === 0) return -1;
+    return Math.max(0, ACK_DELAY_MS - ((this.now - this.delayedSince) | 0));
+  }
+
+  /** Sends the delayed acknowledgments that found nothing to travel with, once they are due. */
+  flushDelayed(): void {
+    if (this.delayLeft !== 0) return;
+    for (let n = this.delayed.length; n > 0; n--) {
+      const flow = this.delayed.shift();
+      if ((this.records[flow * FLOW_WORDS + FLAGS]! & ACK_LATER) !== 0) this.acknowledge(flow);
+    }
+  }
+
+  /** Whether the guest waits for an acknowledgment. */
+  owesAcknowledgment(flow: number): boolean {
+    return (this.records[flow * FLOW_WORDS + FLAGS]! & (ACK_NOW | ACK_LATER)) !== 0;
   }
 
   acknowledge(flow: number): void {

@@ -7,7 +7,6 @@
 import { C } from '../counters.js';
 import { EAGAIN, EINTR } from '../engine/engine.js';
 import {
-  ACK_NOW,
   CONNECTING,
   DEVICE,
   DUP_ACKS,
@@ -24,6 +23,7 @@ import {
   IRS,
   ISS,
   LAST_ACTIVE,
+  MSS,
   PAIR,
   PEEK_OFFSET,
   RCV_ADV,
@@ -302,10 +302,12 @@ export class TcpInput {
       if (segment.sequence !== ((r[f + RCV_NXT]! + r[f + HELD_BYTES]!) | 0)) flows.acknowledge(flow);
       return DONE;
     }
-    flows.acknowledge(flow);
     // Where the next new byte belongs: behind what is held.
     const next = (r[f + RCV_NXT]! + r[f + HELD_BYTES]!) | 0;
     const skip = (next - segment.sequence) | 0;
+    // Small segments in order are acknowledged with the answer, or the second of them is (RFC 9293 §3.8.6.3).
+    if (skip !== 0 || segment.length >= r[f + MSS]! || flows.owesAcknowledgment(flow)) flows.acknowledge(flow);
+    else flows.acknowledgeLater(flow);
     if (skip < 0) {
       flows.counters[C.outOfOrderSegments]!++;
       return DONE;
@@ -402,7 +404,7 @@ export class TcpInput {
   /** Both FINs are acknowledged. Who finished first waits for the other's late segments: the guest by itself, the host's side by us. */
   finish(flow: number): void {
     const { flows } = this;
-    const finLast = (this.records[flow * FLOW_WORDS + FLAGS]! & ACK_NOW) !== 0;
+    const finLast = flows.owesAcknowledgment(flow);
     if (!finLast) {
       flows.close(flow, false);
       return;

@@ -5,6 +5,7 @@
 import { C } from '../counters.js';
 import { EAGAIN, EINTR } from '../engine/engine.js';
 import {
+  ACK_LATER,
   ACK_NOW,
   CONNECTING,
   DESTINATION,
@@ -300,7 +301,7 @@ export class TcpOutput {
     r[f + RCV_ADV] = (r[f + RCV_NXT]! + (shown << shift)) | 0;
     const ports = r[f + PORTS]!;
     writeTcp(h, o + TCP_OFFSET, ports & 0xffff, ports >>> 16, sequence, r[f + RCV_NXT]!, headerLength, flags, shown);
-    r[f + FLAGS]! &= ~ACK_NOW;
+    r[f + FLAGS]! &= ~(ACK_NOW | ACK_LATER);
     r[f + LAST_ACTIVE] = this.flows.now;
   }
 
