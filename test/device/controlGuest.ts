@@ -182,6 +182,6 @@ export class ControlGuest implements Disposable {
 
 /** RFC 826: 10.0.2.15 asks for 10.0.2.2. */
 const ARP_REQUEST = Buffer.from(
-  'ffffffffffff5254001234560806000108000604000152540012' + '34560a00020f0000000000000a000202',
+  'ffffffffffff52540012345608060001080006040001525400123456_0a00020f_000000000000_0a000202'.replaceAll('_', ''),
   'hex',
 );
