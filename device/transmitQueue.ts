@@ -66,7 +66,7 @@ export class TransmitFrame {
     if (this.length < 14 || this.length > MAX_FRAME) return false;
     this.first = queue.first;
     this.count = queue.count;
-    this.gather(0, headerSize, this.header);
+    this.gather(headerSize, this.header);
     this.parseHeader();
     this.skip(headerSize);
     this.linearize(HEADERS);
@@ -84,7 +84,7 @@ export class TransmitFrame {
       this.linear = Math.min(length, this.length);
       return;
     }
-    this.gather(0, enough, this.scratch);
+    this.gather(enough, this.scratch);
     this.bytes = this.scratch;
     this.offset = 0;
     this.linear = enough;
@@ -145,23 +145,16 @@ export class TransmitFrame {
     }
   }
 
-  /** Copies `length` bytes of the triples, from byte `from`, to `out`. */
-  private gather(from: number, length: number, out: Uint8Array): void {
-    let skip = from;
+  /** Copies the triples' first `length` bytes to `out`. */
+  private gather(length: number, out: Uint8Array): void {
     let done = 0;
     for (let n = 0; n < this.count && done < length; n++) {
       const triple = 3 * (this.first + n);
-      const size = this.iovecs[triple + 2]!;
-      if (skip >= size) {
-        skip -= size;
-        continue;
-      }
       const source = this.memory.bytesOf(this.iovecs[triple]!);
-      const at = this.iovecs[triple + 1]! + skip;
-      const piece = Math.min(size - skip, length - done);
+      const at = this.iovecs[triple + 1]!;
+      const piece = Math.min(this.iovecs[triple + 2]!, length - done);
       for (let i = 0; i < piece; i++) out[done + i] = source[at + i]!;
       done += piece;
-      skip = 0;
     }
   }
 

@@ -280,6 +280,27 @@ describe('§5.1.6.4.1 mergeable buffers', () => {
   });
 });
 
+describe('the most that a frame may span', () => {
+  it('is as many pieces as one system call takes', () => {
+    const receiver = open({ size: 2048 });
+    for (let n = 0; n < 2; n++) receiver.post(...Array.from({ length: 600 }, () => 1));
+    expect(receiver.receive.reserve(100, 1100)).toBe(588);
+    expect(receiver.build(frameOf(500), 54, 1100)).toBe(true);
+    receiver.queue.publish();
+    expect(receiver.collectFrame()).toMatchObject({ frame: [...frameOf(500)], used: [512], untouched: true });
+    expect(receiver.receive.faults).toBe(0);
+  });
+
+  it('is 128 buffers: enough for 1,500 bytes in the smallest that a driver may post (§5.1.6.3.1)', () => {
+    const receiver = open({ size: 256 });
+    for (let n = 0; n < 200; n++) receiver.post(12);
+    expect(receiver.receive.reserve(60, 5000)).toBe(127 * 12);
+    expect(receiver.receive.copy(frameOf(1514), 1514)).toBe(true);
+    receiver.queue.publish();
+    expect(receiver.collectFrame()).toMatchObject({ frame: [...frameOf(1514)], header: plainHeader(128) });
+  });
+});
+
 describe('without MRG_RXBUF', () => {
   it('§5.1.6.3.1 a frame lies in one buffer; the others stay', () => {
     const receiver = open({}, 12, false);

@@ -53,15 +53,15 @@ describe('§2.7 placing a queue', () => {
   });
 
   it.each([
-    ['descTable', 128],
-    ['availRing', 6 + 16],
-    ['usedRing', 6 + 64],
-  ] as const)('takes a %s that ends where memory ends, and none that ends behind', (part, bytes) => {
+    ['descTable', 128, 16],
+    ['availRing', 6 + 16, 2],
+    ['usedRing', 6 + 64, 4],
+  ] as const)('takes a %s that ends where memory ends, and none that ends behind', (part, bytes, alignment) => {
     const mock = open();
     const end = mock.address(0) + mock.shape.size;
-    const last = Math.floor((end - bytes) / 16) * 16;
+    const last = Math.floor((end - bytes) / alignment) * alignment;
     expect(place(mock, { [part]: last })).toBe(true);
-    expect(place(mock, { [part]: last + 16 })).toBe(false);
+    expect(place(mock, { [part]: last + alignment })).toBe(false);
     expect(place(mock, { [part]: end })).toBe(false);
     expect(place(mock, { [part]: 0 })).toBe(false);
   });
@@ -195,6 +195,16 @@ describe('§2.7.4, §2.7.5 descriptors', () => {
     expect(mock.iovecs.subarray(3 * MAX_IOVECS).every((word) => word === 0xdeadbeef)).toBe(true);
   });
 
+  it('counts pieces, not buffers, where buffers cross windows', () => {
+    const mock = open({ size: 1024, indirectEntries: 0, regionSize: 32_768, dataBytes: 65_536 });
+    for (let n = 0; n < 1000; n++) mock.descriptor(n, mock.address(32_768) - 1, 2, n < 999 ? NEXT : 0, n + 1);
+    mock.iovecs.fill(0xdeadbeef, 3 * MAX_IOVECS);
+    expect(walk(mock, 488)).toBe(true);
+    expect(mock.queue.count).toBe(MAX_IOVECS);
+    expect(walk(mock, 487)).toBe(false);
+    expect(mock.iovecs.subarray(3 * MAX_IOVECS).every((word) => word === 0xdeadbeef)).toBe(true);
+  });
+
   it('puts the triples where it is told', () => {
     const mock = open();
     mock.descriptor(0, mock.address(mock.data), 5, WRITE);
@@ -308,7 +318,8 @@ describe('§2.7.5.3 indirect descriptors', () => {
   it('§2.7.5.3.1 refuses a table within a table', () => {
     const mock = open();
     const offset = table(mock, 3);
-    mock.descriptor(1, mock.address(offset), 16, INDIRECT, 0, offset);
+    mock.descriptor(0, mock.address(mock.data), 1, 0, 0, offset + 1024);
+    mock.descriptor(1, mock.address(offset + 1024), 16, INDIRECT, 0, offset);
     expect(walk(mock)).toBe(false);
   });
 
@@ -328,6 +339,13 @@ describe('§2.7.5.3 indirect descriptors', () => {
     const mock = open();
     const offset = table(mock, 3);
     mock.descriptor(0, mock.address(offset), length, INDIRECT);
+    expect(walk(mock)).toBe(false);
+  });
+
+  it.each([1, 2, 3])('refuses a table that lies %i bytes from where words lie', (off) => {
+    const mock = open();
+    const offset = table(mock, 3);
+    mock.descriptor(0, mock.address(offset) + off, 48, INDIRECT);
     expect(walk(mock)).toBe(false);
   });
 
