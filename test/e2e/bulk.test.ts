@@ -1,0 +1,34 @@
+/** Bulk transfers with every byte compared, over flows that rotate their transmit queue: handoff and re-homing end to end. */
+import { describe, expect, it } from 'vitest';
+import { LoadedNetwork } from './loadedNetwork.js';
+
+const MIB = 2 ** 20;
+const SHAPES = [
+  { workers: 1, queues: 2 },
+  { workers: 2, queues: 2 },
+] as const;
+
+describe.each(SHAPES)('$workers workers, $queues queue pairs', ({ workers, queues }) => {
+  it.each([
+    { kind: 'check', flows: 1 },
+    { kind: 'check', flows: 8 },
+    { kind: 'fetch', flows: 1 },
+    { kind: 'fetch', flows: 8 },
+  ] as const)('$kind, $flows streams that hop every 5 ms', async ({ kind, flows }) => {
+    await using host = await LoadedNetwork.start({ workers, queues });
+    const workload = { kind, flows, bytes: (256 / flows) * MIB, hopMs: 5 };
+    await using load = await host.load({ workload });
+    await load.until(() => load.transfersDone === flows, 'all transfers end');
+    load.expectClean();
+    const { counters } = load.counts;
+    // The wire is a ring: it loses and reorders nothing.
+    expect(counters.outOfOrder).toBe(0);
+    expect(counters.hops).toBeGreaterThan(0);
+    const { handoffsOut, rehomedOut, rehomedIn, handoffsDropped } = host.network.stats().counters;
+    expect(handoffsOut > 0).toBe(workers > 1);
+    expect(rehomedOut > 0).toBe(workers > 1);
+    expect(rehomedIn).toBe(rehomedOut);
+    expect(handoffsDropped).toBe(0);
+    expect(host.deaths).toBe(0);
+  });
+});

@@ -1,0 +1,201 @@
+/** A network and servers to reach through it, in this process, and load drivers that play its guests. Workers load from dist/. */
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect } from 'vitest';
+import { Command, Status } from '../../bench/driver/control.js';
+import { DEVICE_DEFAULTS } from '../../bench/driver/device.js';
+import type { DeviceOptions } from '../../bench/driver/device.js';
+import { LOOP_DEFAULTS } from '../../bench/driver/eventLoop.js';
+import type { LoopOptions } from '../../bench/driver/eventLoop.js';
+import { FrontEnd } from '../../bench/driver/frontEnd.js';
+import { LoadDriver } from '../../bench/driver/loadDriver.js';
+import { parseIpv4, parseMac } from '../../bench/driver/network.js';
+import { statisticsBetween } from '../../bench/driver/statistics.js';
+import type { Snapshot } from '../../bench/driver/statistics.js';
+import type { WorkloadOptions } from '../../bench/driver/workloads.js';
+import { LoadServers } from '../../bench/load/servers.js';
+import { createLogger } from '../../src/log.js';
+import { Network } from '../../src/network.js';
+import type { NetworkOptions } from '../../src/network.js';
+
+/** Below the ports that the kernel gives out, and apart from those of other test processes. */
+export const PORT_BASE = 20_000 + ((process.pid * 20) % 12_000);
+/** Nobody listens here: the last of the ports that this process may use, after the servers'. */
+export const REFUSED_PORT = PORT_BASE + 19;
+/** For hangs, not for speed. */
+export const DEADLINE_MS = 40_000;
+const POLL_MS = 10;
+
+export interface DriveOptions {
+  readonly path?: string;
+  readonly device?: Partial<DeviceOptions>;
+  readonly loop?: Partial<LoopOptions>;
+  readonly workload?: Partial<WorkloadOptions>;
+}
+
+/** Waits for a condition. Fails the test when it doesn't come true in time. */
+export async function eventually(condition: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + DEADLINE_MS;
+  while (!condition()) {
+    if (performance.now() > deadline) expect.fail(`in vain: ${what}`);
+    await delay(POLL_MS);
+  }
+}
+
+/** Open descriptors of this process. */
+export function openDescriptors(): number {
+  return readdirSync('/proc/self/fd').length;
+}
+
+/** Mappings of shared memory files in this process: guests'. */
+export function mappedMemoryFiles(): number {
+  return readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('/memfd:')).length;
+}
+
+/** A driver that is ready to go; its device is behind `path`. */
+export async function connectDriver(path: string, pairs: number, options: DriveOptions = {}): Promise<LoadDriver> {
+  const driver = await LoadDriver.start(FrontEnd.connect(path), {
+    device: { ...DEVICE_DEFAULTS, pairs, ...options.device },
+    loop: { ...LOOP_DEFAULTS, strictChecksums: true, dhcp: true, timeoutMs: DEADLINE_MS, ...options.loop },
+    guest: { mac: parseMac('52:54:00:12:34:56'), address: 0, mask: 0, gateway: 0 },
+    workload: {
+      kind: 'crr',
+      flows: 8,
+      bytes: 1,
+      verify: true,
+      stalled: 0,
+      idle: 0,
+      address: parseIpv4('10.0.2.2'),
+      portBase: PORT_BASE,
+      hopMs: 0,
+      ...options.workload,
+    },
+  });
+  try {
+    await driver.ready();
+  } catch (error) {
+    await driver.close();
+    throw error;
+  }
+  return driver;
+}
+
+/** A driver whose counts begin now. */
+export class Load implements AsyncDisposable {
+  private readonly start: Float64Array;
+
+  constructor(
+    readonly driver: LoadDriver,
+    private readonly pairs: number,
+  ) {
+    this.start = driver.count();
+    driver.begin(Command.RUN);
+  }
+
+  get counts(): Snapshot {
+    return statisticsBetween(this.start, this.driver.count(), this.pairs);
+  }
+
+  get operations(): number {
+    return this.counts.counters.operations;
+  }
+
+  get transfersDone(): number {
+    return this.driver.status(Status.TRANSFERS_DONE);
+  }
+
+  /** Bytes that moved, both directions. */
+  get bytes(): number {
+    const { bytesSent, bytesReceived } = this.counts.counters;
+    return bytesSent + bytesReceived;
+  }
+
+  /** Waits for a condition. Fails the test when it doesn't come true in time. */
+  async until(condition: () => boolean, what: string): Promise<void> {
+    if (await this.driver.until(condition, DEADLINE_MS)) return;
+    expect.fail(`in vain: ${what}; ${JSON.stringify(this.counts.counters)}`);
+  }
+
+  /** So many operations more. */
+  async more(operations: number): Promise<void> {
+    const goal = this.operations + operations;
+    await this.until(() => this.operations >= goal, `${operations} operations more`);
+  }
+
+  /** So many bytes more. */
+  async moreBytes(bytes: number): Promise<void> {
+    const goal = this.bytes + bytes;
+    await this.until(() => this.bytes >= goal, `${bytes} bytes more`);
+  }
+
+  /** Nothing was lost, wrong or refused. */
+  expectClean(): void {
+    const { badChecksums, badFrames, badData, ringErrors, resets, timeouts, refused } = this.counts.counters;
+    expect({ badChecksums, badFrames, badData, ringErrors, resets, timeouts, refused }).toEqual({
+      badChecksums: 0,
+      badFrames: 0,
+      badData: 0,
+      ringErrors: 0,
+      resets: 0,
+      timeouts: 0,
+      refused: 0,
+    });
+  }
+
+  /** Lets present operations end and begins no more. */
+  stop(): void {
+    this.driver.end(Command.RUN);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.driver.close();
+  }
+}
+
+export class LoadedNetwork implements AsyncDisposable {
+  private constructor(
+    private readonly folder: string,
+    readonly path: string,
+    readonly network: Network,
+    readonly servers: LoadServers,
+    readonly pairs: number,
+  ) {}
+
+  static async start(options: NetworkOptions): Promise<LoadedNetwork> {
+    const folder = mkdtempSync(join(tmpdir(), 'slipway-e2e-'));
+    const path = join(folder, 'socket');
+    const servers = await LoadServers.start(PORT_BASE, 1);
+    const network = await Network.create({ allowHostLoopback: true, log: createLogger('silent'), ...options });
+    await network.serve({ path });
+    return new LoadedNetwork(folder, path, network, servers, options.queues ?? 1);
+  }
+
+  /** A path for another socket. */
+  otherPath(name: string): string {
+    return join(this.folder, name);
+  }
+
+  /** Starts a load. */
+  async load(options: DriveOptions = {}): Promise<Load> {
+    const pairs = options.device?.pairs ?? this.pairs;
+    return new Load(await connectDriver(options.path ?? this.path, pairs, options), pairs);
+  }
+
+  get flows(): number {
+    return this.network.stats().flows;
+  }
+
+  get deaths(): number {
+    return this.network.stats().workers.reduce((sum, { deaths }) => sum + deaths, 0);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.network.close();
+    await this.servers.close();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
