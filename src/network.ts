@@ -1,5 +1,6 @@
 /** The network of one or more sandboxes: a pool of poll workers, and the devices attached to it. */
 import { availableParallelism } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { DeviceConfig } from '../device/dataPlane.js';
 import { VhostUserServer } from '../device/vhostUser/server.js';
 import { COUNTER_NAMES, type CounterName } from '../workers/counters.js';
@@ -65,6 +66,8 @@ interface Served {
 }
 
 const MAX_PAIRS = 64;
+/** How long devices may take to come down before the workers end all the same. */
+const DETACH_MS = 300;
 /** The MAC address of the guest if its VMM gives it none. */
 const GUEST_MAC = Uint8Array.of(0x52, 0x54, 0x00, 0x12, 0x34, 0x56);
 
@@ -191,8 +194,13 @@ export class Network implements AsyncDisposable {
   }
 
   private async shutDown(): Promise<void> {
-    for (const served of this.served) await this.unserve(served);
+    const left = Promise.all([...this.served].map((served) => this.unserve(served)));
+    // A worker that was given up may leave a device waiting: without workers it waits no more.
+    const patience = new AbortController();
+    await Promise.race([left, delay(DETACH_MS, undefined, { signal: patience.signal }).catch(() => undefined)]);
+    patience.abort();
     await this.pool.close();
+    await left;
   }
 
   [Symbol.asyncDispose](): Promise<void> {

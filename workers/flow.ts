@@ -64,7 +64,7 @@ export const HELD_BYTES = 34;
 /** The worker that handed the last packet over, and how many in a row it handed over. */
 export const FOREIGN_WORKER = 35;
 export const FOREIGN_RUN = 36;
-/** The number of the barrier that the flow waits for after its move; see handoff.ts. */
+/** 1 while the flow waits, after its move, for packets that were on their way to its old owner; see handoff.ts. */
 export const BARRIER = 37;
 
 /** States. What lies between ESTABLISHED and closed is told by the flags: either side may finish first. */

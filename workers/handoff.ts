@@ -8,8 +8,11 @@
  * the FLOW message, since rings keep their order. The new owner takes none of the flow's later packets before those:
  * it sends a MARK after the FLOW arrived, and parks its queue at the flow's packets until the MARK is back.
  *
- * Room in a ring of HANDOFF_CAPACITY: at most MAX_OUTSTANDING PACKETs of ours, as many answers to theirs, the rest for
- * FLOWs and MARKs. So an answer always fits.
+ * Room in a ring of HANDOFF_CAPACITY: at most MAX_OUTSTANDING PACKETs of ours, as many answers to theirs, MAX_MARKS
+ * MARKs of ours, as many MARK_BACKs, and FLOWs while there is room for all these. So an answer always fits.
+ *
+ * A worker that dies leaves nothing of this behind but the messages: those that it had staged are published as it dies,
+ * and one that it died on is marked as ATTEMPTED, for its successor to drop.
  */
 import { C } from './counters.js';
 import {
@@ -30,6 +33,7 @@ import {
   READABLE,
   SOURCE,
   STATE,
+  SYN_RECEIVED,
 } from './flow.js';
 import type { Origin } from './nat/guestLink.js';
 import { PROCEED, type Sharding } from './nat/nat.js';
@@ -58,17 +62,21 @@ export const RETURN = 3;
 export const FLOW = 4;
 export const MARK = 5;
 export const MARK_BACK = 6;
+/** Word of a PACKET, COMPLETE or RETURN: its receiver has begun to handle it. */
+export const ATTEMPTED = 7;
 /** Where a FLOW message's record begins. */
 const RECORD_AT = 8;
 
 const MAX_OUTSTANDING = 512;
-/** A flow moves only while the ring has this much room: for all answers and packets, and its MARK. */
-const ROOM_FOR_FLOW = 2 * MAX_OUTSTANDING + 64;
+/** MARKs on their way, to all workers. */
+const MAX_MARKS = 256;
+/** A flow moves only while the ring has this much room, and the new worker so many free records (or a quarter of all). */
+const ROOM_FOR_FLOW = 2 * MAX_OUTSTANDING + 2 * MAX_MARKS;
+const FREE_FOR_FLOW = 64;
 /** Packets in a row from another worker's queue after which the flow follows. */
 const REHOME_RUN = 16;
 /** The directory may name us for a flow that left us until its new owner says otherwise: looks after which that is no more believed. */
 const STALE_LOOKS = 10_000;
-const MARKS = 1024;
 
 export class Handoff implements Sharding {
   readonly directory: Directory;
@@ -79,9 +87,8 @@ export class Handoff implements Sharding {
   private readonly dirty: Uint8Array;
   private readonly words: Int32Array;
   private readonly outstanding: Int32Array;
-  private readonly markFlows = new Int32Array(MARKS);
-  private readonly markGenerations = new Int32Array(MARKS);
-  private markCount = 0;
+  private readonly freeForFlow: number;
+  private marks = 0;
   private staleLooks = 0;
   private moving = -1;
   private movingTo = -1;
@@ -98,6 +105,7 @@ export class Handoff implements Sharding {
     this.words = new Int32Array(memory.workerWords);
     this.outstanding = new Int32Array(memory.outstanding, 4 * workers * worker, workers);
     this.dirty = new Uint8Array(workers);
+    this.freeForFlow = Math.min(FREE_FOR_FLOW, memory.flows >>> 2);
     for (let other = 0; other < workers; other++) {
       const ring = (from: number, to: number): SpscRing =>
         new SpscRing(memory.handoff[from * workers + to]!, HANDOFF_CAPACITY, HANDOFF_WORDS);
@@ -137,12 +145,12 @@ export class Handoff implements Sharding {
       owner = this.directory.insert(source, destination, ports, origin.device, this.worker);
       if (owner === this.worker || owner < 0) return PROCEED;
     }
-    if (origin.worker !== this.worker) return AWAY;
-    if (owner !== this.worker) return this.send(owner, origin);
-    if (++this.staleLooks < STALE_LOOKS) return PARK;
+    const foreign = origin.worker !== this.worker;
+    if (owner !== this.worker) return foreign ? AWAY : this.send(owner, origin);
+    if (++this.staleLooks < STALE_LOOKS) return foreign ? AWAY : PARK;
     this.staleLooks = 0;
     this.directory.remove(source, destination, ports, origin.device);
-    return PROCEED;
+    return foreign ? AWAY : PROCEED;
   }
 
   opened(segment: Segment, device: number): void {
@@ -183,13 +191,18 @@ export class Handoff implements Sharding {
   }
 
   private put(to: number, kind: number, origin: Origin): boolean {
+    return this.stage(to, kind, origin.device, origin.queue, origin.head);
+  }
+
+  private stage(to: number, kind: number, a: number, b: number, c: number): boolean {
     const ring = this.outgoing[to]!;
     const at = ring.reserve();
     if (at < 0) return false;
     ring.data[at] = kind;
-    ring.data[at + 1] = origin.device;
-    ring.data[at + 2] = origin.queue;
-    ring.data[at + 3] = origin.head;
+    ring.data[at + 1] = a;
+    ring.data[at + 2] = b;
+    ring.data[at + 3] = c;
+    ring.data[at + ATTEMPTED] = 0;
     ring.commit();
     this.dirty[to] = 1;
     return true;
@@ -207,9 +220,11 @@ export class Handoff implements Sharding {
   rehome(flow: number, to: number): boolean {
     const { records: r, shard, engine, counters } = this.flows;
     const f = flow * FLOW_WORDS;
-    if (r[f + STATE] !== ESTABLISHED || r[f + HELD_FIRST]! >= 0 || r[f + BARRIER] !== 0) return false;
+    if (r[f + STATE] !== ESTABLISHED && r[f + STATE] !== SYN_RECEIVED) return false;
+    if (r[f + HELD_FIRST]! >= 0 || r[f + BARRIER] !== 0) return false;
     const ring = this.outgoing[to]!;
-    if (ring.free() < ROOM_FOR_FLOW || this.words[to * WORKER_WORDS + FREE_RECORDS]! < 64) return false;
+    const free = this.words[to * WORKER_WORDS + FREE_RECORDS]!;
+    if (ring.free() < ROOM_FOR_FLOW || free < this.freeForFlow) return false;
     const at = ring.reserve();
     engine.unwatch(r[f + FD]!);
     ring.data[at] = FLOW;
@@ -242,7 +257,7 @@ export class Handoff implements Sharding {
     r[f + FOREIGN_RUN] = 0;
     shard.adopt(flow);
     this.directory.setOwner(r[f + SOURCE]!, r[f + DESTINATION]!, r[f + PORTS]!, r[f + DEVICE]!, this.worker);
-    r[f + BARRIER] = this.mark(from, flow, generation);
+    r[f + BARRIER] = this.mark(from, flow, generation) ? 1 : 0;
     engine.watchSocket(fd, flow, generation);
     r[f + FLAGS] = (r[f + FLAGS]! & ~LISTED) | READABLE | ACK_NOW;
     this.flows.arm(flow, this.flows.now);
@@ -250,37 +265,23 @@ export class Handoff implements Sharding {
     counters[C.rehomedIn]!++;
   }
 
-  /** Asks `from` for a sign that it has seen everything that we sent so far. Returns its number; 0 if it can't be asked. */
-  private mark(from: number, flow: number, generation: number): number {
-    const ring = this.outgoing[from]!;
-    const at = ring.reserve();
-    if (at < 0) return 0;
-    this.markCount = (this.markCount % 0x3fffffff) + 1;
-    this.markFlows[this.markCount % MARKS] = flow;
-    this.markGenerations[this.markCount % MARKS] = generation;
-    ring.data[at] = MARK;
-    ring.data[at + 1] = this.markCount;
-    ring.commit();
-    this.dirty[from] = 1;
-    return this.markCount;
+  /** Asks `from` for a sign that it has seen everything that we sent so far. False if too many such questions are open. */
+  private mark(from: number, flow: number, generation: number): boolean {
+    if (this.marks >= MAX_MARKS || !this.stage(from, MARK, flow, generation, 0)) return false;
+    this.marks++;
+    return true;
   }
 
-  markBack(to: number, mark: number): void {
-    const ring = this.outgoing[to]!;
-    const at = ring.reserve();
-    if (at < 0) return;
-    ring.data[at] = MARK_BACK;
-    ring.data[at + 1] = mark;
-    ring.commit();
-    this.dirty[to] = 1;
+  markBack(to: number, flow: number, generation: number): void {
+    this.stage(to, MARK_BACK, flow, generation, 0);
   }
 
   /** A MARK came back: the flow that waits for it may go on. */
-  marked(mark: number): void {
-    const r = this.flows.records;
-    const flow = this.markFlows[mark % MARKS]!;
+  marked(flow: number, generation: number): void {
     const f = flow * FLOW_WORDS;
-    if (r[f + GENERATION] === this.markGenerations[mark % MARKS] && r[f + BARRIER] === mark) r[f + BARRIER] = 0;
+    // A predecessor may have asked.
+    this.marks = Math.max(0, this.marks - 1);
+    if (this.flows.records[f + GENERATION] === generation) this.flows.records[f + BARRIER] = 0;
   }
 
   /** Publishes what was written in this cycle, and wakes the workers that sleep. */
@@ -299,4 +300,15 @@ export class Handoff implements Sharding {
     for (let other = 0; other < this.incoming.length; other++) if (this.incoming[other]!.peek() >= 0) return true;
     return false;
   }
+}
+
+/** Takes all messages from one worker to another, both of which have ended, and returns the sockets of flows among them. */
+export function movingSockets(memory: PoolMemory, from: number, to: number): number[] {
+  const ring = new SpscRing(memory.handoff[from * memory.workers + to]!, HANDOFF_CAPACITY, HANDOFF_WORDS);
+  const sockets: number[] = [];
+  for (let at = ring.peek(); at >= 0; at = ring.peek()) {
+    if (ring.data[at] === FLOW && ring.data[at + RECORD_AT + FD]! >= 0) sockets.push(ring.data[at + RECORD_AT + FD]!);
+    ring.release();
+  }
+  return sockets;
 }

@@ -35,6 +35,8 @@ export default function run(task: WorkerTask): void {
     const pending = (): boolean => control.pending;
     while (!worker.ended) worker.cycle(handle, pending, control.broken);
   } finally {
+    // Flows and packets that were staged for other workers are nowhere else any more.
+    worker.handoff.flush();
     for (const device of worker.devices) device?.memory.clear();
   }
 }

@@ -15,8 +15,20 @@ import { DeviceView, IOVECS, type QueueView } from './deviceView.js';
 import { EpollEngine } from './engine/epollEngine.js';
 import type { Engine } from './engine/engine.js';
 import { EVENT_WORDS as ENGINE_EVENT_WORDS } from './engine/engine.js';
-import { ACK_NOW, DEVICE, FD, FLAGS, FLOW_WORDS, FREE, GENERATION, HELD_FIRST, READABLE, STATE } from './flow.js';
-import { AWAY, COMPLETE, FLOW, Handoff, MARK, MARK_BACK, PACKET, PARK, RETURN } from './handoff.js';
+import {
+  ACK_NOW,
+  DEVICE,
+  FD,
+  FLAGS,
+  FLOW_WORDS,
+  FREE,
+  GENERATION,
+  HELD_FIRST,
+  READABLE,
+  STATE,
+  TIME_WAIT,
+} from './flow.js';
+import { ATTEMPTED, AWAY, COMPLETE, FLOW, Handoff, MARK, MARK_BACK, PACKET, PARK, RETURN } from './handoff.js';
 import { HeldChains } from './heldChains.js';
 import { DONE, type GuestLink, Origin } from './nat/guestLink.js';
 import { Nat } from './nat/nat.js';
@@ -24,7 +36,15 @@ import { TcpEvents } from './nat/tcpEvents.js';
 import { type TcpHost, TcpFlows, type TcpSettings } from './nat/tcpFlows.js';
 import { TcpInput } from './nat/tcpInput.js';
 import { OUTPUT_BLOCKED, OUTPUT_MORE, OUTPUT_NO_SINK, TcpOutput } from './nat/tcpOutput.js';
-import { FREE_RECORDS, HEARTBEAT, type PoolMemory, SLEEPING, WORKER_WORDS, queueState } from './poolMemory.js';
+import {
+  FREE_RECORDS,
+  HANDOFF_CAPACITY,
+  HEARTBEAT,
+  type PoolMemory,
+  SLEEPING,
+  WORKER_WORDS,
+  queueState,
+} from './poolMemory.js';
 import { Shard } from './shard.js';
 
 /** Chains of one transmit queue, packets of one handoff ring, and flows' turns, per cycle. */
@@ -42,6 +62,8 @@ const KICK_TOKEN = -2;
 const DISCARD_BYTES = 1 << 30;
 /** How long a queue without a kick eventfd goes unlooked at, ms. */
 const POLLED_MS = 1;
+/** How soon a flow that has to move to another worker tries again, ms. */
+const HOMELESS_MS = 10;
 
 export interface WorkerSettings extends TcpSettings {
   readonly worker: number;
@@ -75,6 +97,8 @@ export class PollWorker implements TcpHost {
   /** Queues that this worker serves and that run. */
   private mine: QueueView[] = [];
   private anyPolled = false;
+  /** A flow has to move to another worker and can't yet. */
+  private anyHomeless = false;
 
   constructor(
     private readonly addon: Addon,
@@ -180,8 +204,9 @@ export class PollWorker implements TcpHost {
     this.flows.wakeWaiting();
   }
 
-  /** Drops all flows of a device. */
+  /** Drops all flows of a device whose queues are stopped, those that are on their way to this worker too. */
   dropFlows(device: number): void {
+    for (let n = 0; n < HANDOFF_CAPACITY; n += HANDOFF_BUDGET) this.receiveHandoffs();
     const r = this.flows.records;
     for (let flow = 0; flow < this.flows.shard.capacity; flow++) {
       const f = flow * FLOW_WORDS;
@@ -199,16 +224,25 @@ export class PollWorker implements TcpHost {
       queue.active = true;
     }
     for (let flow = 0; flow < this.flows.shard.capacity; flow++) {
-      const f = flow * FLOW_WORDS;
-      if (r[f + STATE] === FREE || r[f + FD]! < 0) continue;
-      this.engine.unwatch(r[f + FD]!);
-      this.engine.watchSocket(r[f + FD]!, flow, r[f + GENERATION]!);
-      r[f + FLAGS]! |= READABLE | ACK_NOW;
-      this.flows.list(flow);
-      this.flows.arm(flow, this.flows.now);
-      if (r[f + HELD_FIRST]! >= 0) this.drainHeld(flow);
+      if (r[flow * FLOW_WORDS + STATE] !== FREE) this.takeOverFlow(flow);
     }
     this.counters[C.takeovers]!++;
+  }
+
+  private takeOverFlow(flow: number): void {
+    const r = this.flows.records;
+    const f = flow * FLOW_WORDS;
+    this.flows.arm(flow, this.flows.now);
+    if (r[f + FD]! < 0) {
+      // In TIME_WAIT the socket is closed; any other flow died before it had one.
+      if (r[f + STATE] !== TIME_WAIT) this.flows.close(flow, true);
+      return;
+    }
+    this.engine.unwatch(r[f + FD]!);
+    this.engine.watchSocket(r[f + FD]!, flow, r[f + GENERATION]!);
+    r[f + FLAGS]! |= READABLE | ACK_NOW;
+    this.flows.list(flow);
+    if (r[f + HELD_FIRST]! >= 0) this.drainHeld(flow);
   }
 
   // -- the cycle -------------------------------------------------------------------------------------------------------
@@ -220,6 +254,7 @@ export class PollWorker implements TcpHost {
     const events = this.engine.wait(this.sleep(controlPending));
     Atomics.store(this.words, this.wordsAt + SLEEPING, 0);
     this.noteActivePairs();
+    if (this.anyHomeless) this.retryHomeless();
     this.handleEvents(events);
     this.receiveHandoffs();
     if (control() && this.ended) return;
@@ -237,7 +272,8 @@ export class PollWorker implements TcpHost {
     if (controlPending() || this.handoff.pending) return 0;
     this.counters[C.sleeps]!++;
     const timeout = earlier(this.flows.shard.wheel.timeout(this.flows.now), this.flows.delayLeft);
-    return this.anyPolled ? earlier(timeout, POLLED_MS) : timeout;
+    if (this.anyPolled) return earlier(timeout, POLLED_MS);
+    return this.anyHomeless ? earlier(timeout, HOMELESS_MS) : timeout;
   }
 
   private anyActive(): boolean {
@@ -389,8 +425,16 @@ export class PollWorker implements TcpHost {
     const view = this.devices[this.flows.records[flow * FLOW_WORDS + DEVICE]!]!;
     const pair = view.enabledPair();
     const owner = pair % this.settings.memory.workers;
-    if (pair >= 0 && owner !== this.settings.worker && this.handoff.rehome(flow, owner)) return;
+    if (pair >= 0 && owner !== this.settings.worker) {
+      if (this.handoff.rehome(flow, owner)) return;
+      this.anyHomeless = true;
+    }
     this.flows.wait(flow);
+  }
+
+  private retryHomeless(): void {
+    this.anyHomeless = false;
+    this.flows.wakeWaiting();
   }
 
   // -- other workers ---------------------------------------------------------------------------------------------------
@@ -413,12 +457,17 @@ export class PollWorker implements TcpHost {
   private handoffMessage(from: number, data: Int32Array, at: number): void {
     const kind = data[at]!;
     if (kind === FLOW) this.handoff.install(from, data, at);
-    else if (kind === MARK) this.handoff.markBack(from, data[at + 1]!);
-    else if (kind === MARK_BACK) this.handoff.marked(data[at + 1]!);
-    else this.handedPacket(kind, from, data[at + 1]!, data[at + 2]!, data[at + 3]!);
+    else if (kind === MARK) this.handoff.markBack(from, data[at + 1]!, data[at + 2]!);
+    else if (kind === MARK_BACK) this.handoff.marked(data[at + 1]!, data[at + 2]!);
+    else {
+      const deadly = data[at + ATTEMPTED]! !== 0;
+      data[at + ATTEMPTED] = 1;
+      this.handedPacket(kind, from, data[at + 1]!, data[at + 2]!, data[at + 3]!, deadly);
+    }
   }
 
-  private handedPacket(kind: number, from: number, device: number, index: number, head: number): void {
+  /** A packet of another worker's, or one of ours that comes back. `deadly`: our predecessor died on it, it is dropped. */
+  private handedPacket(kind: number, from: number, device: number, index: number, head: number, deadly: boolean): void {
     const queue = this.devices[device]?.queues[index];
     const { origin } = this;
     origin.worker = from;
@@ -428,16 +477,18 @@ export class PollWorker implements TcpHost {
     origin.head = head;
     if (kind === PACKET) {
       this.counters[C.handoffsIn]!++;
-      const usable = queue !== undefined && queue.started && queue.stopping === 0;
+      const usable = !deadly && queue !== undefined && queue.started && queue.stopping === 0;
       const result = usable ? this.frameOf(queue, head, origin) : DONE;
       if (result === DONE) this.handoff.answer(COMPLETE, origin);
       else if (result === AWAY || result === PARK) this.handoff.answer(RETURN, origin);
       return;
     }
-    this.handoff.answered(from);
     if (queue === undefined) return;
-    queue.state[QUEUE_OUTSTANDING]!--;
-    if (kind === RETURN && queue.started && queue.stopping === 0) this.returned(queue, head);
+    if (!deadly) {
+      this.handoff.answered(from);
+      queue.state[QUEUE_OUTSTANDING]!--;
+    }
+    if (!deadly && kind === RETURN && queue.started && queue.stopping === 0) this.returned(queue, head);
     else queue.virtqueue.pushUsed(head, 0);
   }
 

@@ -11,6 +11,7 @@ import { addon, packageRoot } from '../src/native/addon.js';
 import type { FdWatcher } from '../src/native/addon.js';
 import { type CounterName, readCounters } from './counters.js';
 import { FD, FLOW_WORDS, FREE, STATE } from './flow.js';
+import { movingSockets } from './handoff.js';
 import type { WorkerTask } from './main.js';
 import {
   ARGUMENTS,
@@ -24,6 +25,7 @@ import {
   TICKET,
 } from './messages.js';
 import type { TcpSettings } from './nat/tcpFlows.js';
+import { Obeyed } from './obeyed.js';
 import { PoolDevice } from './poolDevice.js';
 import {
   CONTROL_CAPACITY,
@@ -84,19 +86,29 @@ class WorkerEnd {
   readonly control: SpscRing;
   readonly events: SpscRing;
   readonly waiting: Request[] = [];
-  readonly tickets = new Map<number, (answer: Answer) => void>();
+  /** Requests in its ring, or consumed but not answered yet, by ticket and in order. */
+  readonly tickets = new Map<number, Request>();
+  readonly obeyed = new Obeyed();
   watcher: FdWatcher | undefined;
   task: Promise<void> = Promise.resolve();
   deaths: number[] = [];
   ended = false;
 
   constructor(
-    memory: PoolMemory,
+    private readonly memory: PoolMemory,
     readonly number: number,
     readonly cpu: number,
   ) {
     this.control = new SpscRing(memory.control[number]!, CONTROL_CAPACITY, CONTROL_WORDS);
     this.events = new SpscRing(memory.events[number]!, EVENT_CAPACITY, EVENT_WORDS);
+  }
+
+  /** Makes its successor begin with an empty ring: what isn't answered is to be asked again. */
+  takeBackRequests(): void {
+    const consumer = new SpscRing(this.memory.control[this.number]!, CONTROL_CAPACITY, CONTROL_WORDS);
+    while (consumer.peek() >= 0) consumer.release();
+    this.waiting.unshift(...this.tickets.values());
+    this.tickets.clear();
   }
 
   closeDescriptors(): void {
@@ -242,11 +254,14 @@ export class Pool {
     }
   }
 
-  /** Sockets of flows that nobody closed. */
+  /** Sockets of flows that nobody closed, and of those that were on their way to the worker. */
   private closeSockets(worker: number): void {
     const records = new Int32Array(this.memory.shards[worker]!);
     for (let f = 0; f < records.length; f += FLOW_WORDS) {
       if (records[f + STATE] !== FREE && records[f + FD]! >= 0) addon.closeReset(records[f + FD]!);
+    }
+    for (const { number } of this.workers) {
+      for (const fd of movingSockets(this.memory, number, worker)) addon.closeReset(fd);
     }
   }
 
@@ -259,7 +274,7 @@ export class Pool {
       eventFd: end.eventFd,
       wakeFds: this.workers.map(({ wakeFd }) => wakeFd),
       cpu: end.cpu,
-      takeOver: takeOver ? this.devices.flatMap((device) => device?.snapshot() ?? []) : undefined,
+      takeOver: takeOver ? end.obeyed.snapshot() : undefined,
     };
     end.task = this.piscina.run(task).catch((error: unknown) => this.died(end, error));
   }
@@ -277,7 +292,10 @@ export class Pool {
       return;
     }
     this.options.log.warn(`worker ${end.number} died and is replaced: ${reason}`);
+    this.readEvents(end);
+    end.takeBackRequests();
     this.start(end, true);
+    this.post(end);
     await end.task;
   }
 
@@ -285,7 +303,7 @@ export class Pool {
   private giveUp(end: WorkerEnd): void {
     end.ended = true;
     for (const { resolve } of end.waiting.splice(0)) resolve(NO_WORKER);
-    for (const resolve of end.tickets.values()) resolve(NO_WORKER);
+    for (const { resolve } of end.tickets.values()) resolve(NO_WORKER);
     end.tickets.clear();
   }
 
@@ -293,9 +311,9 @@ export class Pool {
     while (end.waiting.length > 0) {
       const at = end.control.reserve();
       if (at < 0) break;
-      const { words, resolve } = end.waiting.shift()!;
-      words.forEach((word, place) => (end.control.data[at + place] = word));
-      end.tickets.set(words[TICKET]!, resolve);
+      const request = end.waiting.shift()!;
+      request.words.forEach((word, place) => (end.control.data[at + place] = word));
+      end.tickets.set(request.words[TICKET]!, request);
       end.control.commit();
     }
     end.control.publish();
@@ -308,11 +326,20 @@ export class Pool {
     for (let at = end.events.peek(); at >= 0; at = end.events.peek()) {
       const [kind, a, b, c] = [data[at]!, data[at + 1]!, data[at + 2]!, data[at + 3]!];
       end.events.release();
-      if (kind === EVENT_DONE) {
-        end.tickets.get(a)?.({ status: b, value: c });
-        end.tickets.delete(a);
-      } else this.devices[a]?.broke(b, BROKEN_REASONS[c] ?? 'it broke a rule');
+      if (kind === EVENT_DONE) answered(end, a, { status: b, value: c });
+      else {
+        end.obeyed.queueBroken(a, b);
+        this.devices[a]?.broke(b, BROKEN_REASONS[c] ?? 'it broke a rule');
+      }
     }
     this.post(end);
   }
+}
+
+function answered(end: WorkerEnd, ticket: number, answer: Answer): void {
+  const request = end.tickets.get(ticket);
+  if (request === undefined) return;
+  end.tickets.delete(ticket);
+  if (answer.status === 0) end.obeyed.note(request.words);
+  request.resolve(answer);
 }

@@ -17,7 +17,6 @@ import {
 } from './messages.js';
 import type { Answer, Pool } from './pool.js';
 import { queueState } from './poolMemory.js';
-import type { DeviceSnapshot } from './snapshot.js';
 
 const FOUR_GIB = 4294967296;
 
@@ -41,8 +40,6 @@ export class MemoryMapError extends Error {
 
 export class PoolDevice implements DeviceDataPlane {
   onQueueBroken: (index: number, reason: string) => void = () => undefined;
-  private features: readonly [low: number, high: number] = [0, 0];
-  private windows: MemoryWindow[] = [];
   private readonly running = new Map<number, RunningQueue>();
 
   constructor(
@@ -61,8 +58,8 @@ export class PoolDevice implements DeviceDataPlane {
   }
 
   async setFeatures(features: bigint): Promise<void> {
-    this.features = [Number(BigInt.asIntN(32, features)), Number(BigInt.asIntN(32, features >> 32n))];
-    await this.all(CONTROL_FEATURES, 0, ...this.features);
+    const words = [Number(BigInt.asIntN(32, features)), Number(BigInt.asIntN(32, features >> 32n))];
+    await this.all(CONTROL_FEATURES, 0, ...words);
   }
 
   async setMemory(regions: readonly MemoryRegion[]): Promise<void> {
@@ -72,11 +69,9 @@ export class PoolDevice implements DeviceDataPlane {
       stopped.push({ ...setup, index, enabled, lastAvailIdx: await this.stopQueue(index) });
     }
     await this.all(CONTROL_UNMAP, 0);
-    this.windows = [];
     const windows = regions.flatMap(windowsOf);
     if (windows.length > MAX_WINDOWS) throw new MemoryMapError(`more than ${MAX_WINDOWS} windows of memory`, 'E2BIG');
     for (const window of windows) await this.map(window);
-    this.windows = windows;
     for (const { index, enabled, ...setup } of stopped) await this.resume(index, setup, enabled);
   }
 
@@ -139,7 +134,6 @@ export class PoolDevice implements DeviceDataPlane {
     for (const index of this.running.keys()) await this.stopQueue(index);
     await this.all(CONTROL_DROP_FLOWS, 0);
     await this.all(CONTROL_UNMAP, 0);
-    this.windows = [];
     await this.setFeatures(0n);
   }
 
@@ -153,17 +147,6 @@ export class PoolDevice implements DeviceDataPlane {
   broke(index: number, reason: string): void {
     this.running.delete(index);
     this.onQueueBroken(index, reason);
-  }
-
-  snapshot(): DeviceSnapshot {
-    return {
-      device: this.number,
-      pairs: this.config.pairs,
-      mtu: this.config.mtu,
-      features: this.features,
-      windows: this.windows,
-      queues: [...this.running].map(([index, { setup, enabled }]) => ({ index, setup, enabled })),
-    };
   }
 
   /** Chains used so far, by queue. */

@@ -1,4 +1,4 @@
-/** A device's set-up as the main thread keeps it: what a worker's successor starts from. */
+/** A device's set-up in one worker: what its successor starts from. */
 import type { MemoryWindow } from '../device/guestMemory.js';
 import type { VirtqueueSetup } from '../device/dataPlane.js';
 import type { PollWorker } from './pollWorker.js';

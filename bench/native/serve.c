@@ -17,6 +17,7 @@
 #include "../guest/client.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -179,6 +180,8 @@ int main(int argc, char **argv) {
     port_base = argc > 1 ? (uint16_t)number(PROGRAM, "port base", argv[1], 1, 65535 - PORTS) : 18000;
     unsigned threads = argc > 2 ? (unsigned)number(PROGRAM, "threads", argv[2], 1, 64) : 1;
     struct rlimit limit;
+    /* sendfile(2) has no MSG_NOSIGNAL: a client's RST must not end us. */
+    signal(SIGPIPE, SIG_IGN);
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
