@@ -341,7 +341,8 @@ export class TcpStack {
 
   private outputData(flow: Flow): number {
     const { mss } = flow;
-    const window = Math.min(flow.sndWnd, flow.congestion.cwnd);
+    // CUBIC counts in fractions of a byte once something was lost.
+    const window = Math.min(flow.sndWnd, Math.floor(flow.congestion.cwnd));
     const limit = Math.min(flow.sndEnd, flow.sndUna + Math.max(window, flow.probe ? 1 : 0));
     if (flow.sndNxt >= limit) {
       // A shut window is probed when the timer runs out (RFC 9293 §3.8.6.1).
