@@ -31,6 +31,7 @@ import {
   sourcePort,
   window,
 } from '../wire/tcp.js';
+import { UDP_HEADER, destinationPort as udpDestinationPort } from '../wire/udp.js';
 import { answerArp } from './arp.js';
 import { answerDhcp } from './dhcp.js';
 import { DONE, type FrameSource, type Origin } from './guestLink.js';
@@ -159,11 +160,11 @@ export class Nat {
 
   private udp(frame: FrameSource, ip: number, origin: Origin): void {
     const udp = ip + headerLength(frame.bytes, ip);
-    if (totalLength(frame.bytes, ip) < headerLength(frame.bytes, ip) + 8) {
+    if (totalLength(frame.bytes, ip) < headerLength(frame.bytes, ip) + UDP_HEADER) {
       this.counters[C.malformedFrames]!++;
       return;
     }
-    const port = (frame.bytes[udp + 2]! << 8) | frame.bytes[udp + 3]!;
+    const port = udpDestinationPort(frame.bytes, udp);
     if (port !== DHCP_SERVER_PORT || frame.length > MAX_REPLY) {
       this.counters[C.unsupportedFrames]!++;
       return;

@@ -44,7 +44,18 @@ import { setU16, setU32, u16, u32 } from '../wire/bytes.js';
 import { pseudoHeaderSum, sum16 } from '../wire/checksum.js';
 import { ETHERNET_HEADER, ETHERTYPE_IPV4 } from '../wire/ethernet.js';
 import { IPV4_HEADER, PROTOCOL_TCP, writeIpv4 } from '../wire/ipv4.js';
-import { SynOptions, TCP_ACK, TCP_FIN, TCP_HEADER, TCP_RST, TCP_SYN, parseSynOptions, writeTcp } from '../wire/tcp.js';
+import {
+  SynOptions,
+  TCP_ACK,
+  TCP_FIN,
+  TCP_HEADER,
+  TCP_RST,
+  TCP_SYN,
+  parseSynOptions,
+  seqGt,
+  seqLt,
+  writeTcp,
+} from '../wire/tcp.js';
 import { egressAddress } from './egress.js';
 import { DONE, type FrameSource, HELD, type Origin } from './guestLink.js';
 import type { TcpFlows } from './tcpFlows.js';
@@ -183,8 +194,7 @@ export class TcpInput {
     }
     const beyond = (segment.sequence - r[f + RCV_NXT]!) | 0;
     if (beyond === 0 || beyond === r[f + HELD_BYTES]) flows.close(flow, r[f + STATE] !== TIME_WAIT);
-    else if (beyond > 0 && segment.sequence !== r[f + RCV_ADV] && ((segment.sequence - r[f + RCV_ADV]!) | 0) < 0)
-      flows.acknowledge(flow);
+    else if (beyond > 0 && seqLt(segment.sequence, r[f + RCV_ADV]!)) flows.acknowledge(flow);
   }
 
   private syn(flow: number, segment: Segment, frame: FrameSource, origin: Origin): void {
@@ -205,7 +215,7 @@ export class TcpInput {
       this.open(segment, frame, origin);
       return;
     }
-    const fresh = ((segment.sequence - r[f + RCV_NXT]!) | 0) > 0;
+    const fresh = seqGt(segment.sequence, r[f + RCV_NXT]!);
     if (state === TIME_WAIT && fresh && (segment.flags & TCP_ACK) === 0) {
       flows.close(flow, false);
       this.open(segment, frame, origin);
@@ -220,7 +230,7 @@ export class TcpInput {
     const f = flow * FLOW_WORDS;
     const ack = segment.acknowledgment;
     const una = r[f + SND_UNA]!;
-    if (((ack - r[f + SND_MAX]!) | 0) > 0) {
+    if (seqGt(ack, r[f + SND_MAX]!)) {
       if (r[f + STATE] === SYN_RECEIVED) this.refuse(segment, frame, origin);
       else flows.acknowledge(flow);
       return false;
@@ -255,7 +265,7 @@ export class TcpInput {
       if (r[f + PEEK_OFFSET]! >= 0) r[f + PEEK_OFFSET] = Math.max(0, r[f + PEEK_OFFSET]! - bytes);
     }
     r[f + SND_UNA] = ack;
-    if (((r[f + SND_NXT]! - ack) | 0) < 0) r[f + SND_NXT] = ack;
+    if (seqLt(r[f + SND_NXT]!, ack)) r[f + SND_NXT] = ack;
     r[f + DUP_ACKS] = 0;
     r[f + RETRIES] = 0;
     if (ack !== r[f + SND_MAX]) flows.armRetransmission(flow, 0);

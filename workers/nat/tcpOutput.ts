@@ -45,7 +45,17 @@ import { setU16, setU32 } from '../wire/bytes.js';
 import { pseudoHeaderSum, sum16 } from '../wire/checksum.js';
 import { ETHERNET_HEADER, ETHERTYPE_IPV4 } from '../wire/ethernet.js';
 import { IPV4_HEADER, PROTOCOL_TCP, writeIpv4 } from '../wire/ipv4.js';
-import { TCP_ACK, TCP_FIN, TCP_HEADER, TCP_PSH, TCP_RST, TCP_SYN, writeSynOptions, writeTcp } from '../wire/tcp.js';
+import {
+  TCP_ACK,
+  TCP_FIN,
+  TCP_HEADER,
+  TCP_PSH,
+  TCP_RST,
+  TCP_SYN,
+  seqGt,
+  writeSynOptions,
+  writeTcp,
+} from '../wire/tcp.js';
 import type { FrameSink, GuestLink } from './guestLink.js';
 import type { TcpFlows } from './tcpFlows.js';
 
@@ -214,7 +224,7 @@ export class TcpOutput {
   private advance(f: number, bytes: number): void {
     const { records: r } = this;
     r[f + SND_NXT] = (r[f + SND_NXT]! + bytes) | 0;
-    if (((r[f + SND_NXT]! - r[f + SND_MAX]!) | 0) > 0) r[f + SND_MAX] = r[f + SND_NXT]!;
+    if (seqGt(r[f + SND_NXT]!, r[f + SND_MAX]!)) r[f + SND_MAX] = r[f + SND_NXT]!;
   }
 
   /** Sends a segment without payload. `synMtu` not 0: with a SYN's options. False when there is no buffer. */
