@@ -1,6 +1,6 @@
 /** `slipway bench load`: options, progress and output. */
 import { writeFileSync } from 'node:fs';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { integer } from '../crr/arguments.js';
 import { DEVICE_DEFAULTS } from '../driver/device.js';
 import { LOOP_DEFAULTS } from '../driver/eventLoop.js';
@@ -48,6 +48,12 @@ interface Flags {
 }
 
 const NETMASK = parseIpv4('255.255.255.0');
+const GUEST_MAC = '52:54:00:12:34:56';
+
+/** An IPv4 address, whose default is shown as people write it. */
+function addressOption(flags: string, description: string, standard: string): Option {
+  return new Option(flags, description).argParser(address).default(parseIpv4(standard), standard);
+}
 
 /** Adds `load` to the command `bench`. */
 export function registerLoad(bench: Command): void {
@@ -84,9 +90,13 @@ function addGuestOptions(command: Command): void {
     .option('--rto <ms>', 'least time to retransmission', integer(10, 60_000), LOOP_DEFAULTS.rtoMs)
     .option('--refuse <features>', `features not to take, of ${REFUSABLE.join(',')}`, featureList, [])
     .option('--strict-checksums', 'check checksums even where the back end vouches for them')
-    .option('--ip <address>', "the guest's address", address, parseIpv4('10.0.2.15'))
-    .option('--gateway <address>', "the guest's gateway", address, parseIpv4('10.0.2.2'))
-    .option('--mac <address>', "the guest's MAC address", macAddress, parseMac('52:54:00:12:34:56'))
+    .addOption(addressOption('--ip <address>', "the guest's address", '10.0.2.15'))
+    .addOption(addressOption('--gateway <address>', "the guest's gateway", '10.0.2.2'))
+    .addOption(
+      new Option('--mac <address>', "the guest's MAC address")
+        .argParser(macAddress)
+        .default(parseMac(GUEST_MAC), GUEST_MAC),
+    )
     .option('--dhcp', 'ask for address, gateway and MTU');
 }
 
