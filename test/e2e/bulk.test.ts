@@ -21,14 +21,14 @@ describe.each(SHAPES)('$workers workers, $queues queue pairs', ({ workers, queue
     await load.until(() => load.transfersDone === flows, 'all transfers end');
     load.expectClean();
     const { counters } = load.counts;
-    // The wire is a ring: it loses and reorders nothing.
-    expect(counters.outOfOrder).toBe(0);
+    // Rings lose nothing. (What comes out of two receive rings may overtake.)
+    expect(counters.retransmissionTimeouts).toBe(0);
     expect(counters.hops).toBeGreaterThan(0);
-    const { handoffsOut, rehomedOut, rehomedIn, handoffsDropped } = host.network.stats().counters;
+    const { handoffsOut, rehomedOut, rehomedIn, handoffsDropped, outOfOrderSegments } = host.network.stats().counters;
     expect(handoffsOut > 0).toBe(workers > 1);
     expect(rehomedOut > 0).toBe(workers > 1);
     expect(rehomedIn).toBe(rehomedOut);
-    expect(handoffsDropped).toBe(0);
+    expect({ handoffsDropped, outOfOrderSegments }).toEqual({ handoffsDropped: 0, outOfOrderSegments: 0 });
     expect(host.deaths).toBe(0);
   });
 });

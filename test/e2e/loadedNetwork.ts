@@ -5,35 +5,19 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { Command, Status } from '../../bench/driver/control.js';
-import { DEVICE_DEFAULTS } from '../../bench/driver/device.js';
-import type { DeviceOptions } from '../../bench/driver/device.js';
-import { LOOP_DEFAULTS } from '../../bench/driver/eventLoop.js';
-import type { LoopOptions } from '../../bench/driver/eventLoop.js';
-import { FrontEnd } from '../../bench/driver/frontEnd.js';
-import { LoadDriver } from '../../bench/driver/loadDriver.js';
-import { parseIpv4, parseMac } from '../../bench/driver/network.js';
+import type { LoadDriver } from '../../bench/driver/loadDriver.js';
 import { statisticsBetween } from '../../bench/driver/statistics.js';
 import type { Snapshot } from '../../bench/driver/statistics.js';
-import type { WorkloadOptions } from '../../bench/driver/workloads.js';
 import { LoadServers } from '../../bench/load/servers.js';
 import { createLogger } from '../../src/log.js';
 import { Network } from '../../src/network.js';
 import type { NetworkOptions } from '../../src/network.js';
+import { DEADLINE_MS, PORT_BASE, connectDriver } from './guest.js';
+import type { DriveOptions } from './guest.js';
 
-/** Below the ports that the kernel gives out, and apart from those of other test processes. */
-export const PORT_BASE = 20_000 + ((process.pid * 20) % 12_000);
 /** Nobody listens here: the last of the ports that this process may use, after the servers'. */
 export const REFUSED_PORT = PORT_BASE + 19;
-/** For hangs, not for speed. */
-export const DEADLINE_MS = 40_000;
 const POLL_MS = 10;
-
-export interface DriveOptions {
-  readonly path?: string;
-  readonly device?: Partial<DeviceOptions>;
-  readonly loop?: Partial<LoopOptions>;
-  readonly workload?: Partial<WorkloadOptions>;
-}
 
 /** Waits for a condition. Fails the test when it doesn't come true in time. */
 export async function eventually(condition: () => boolean, what: string): Promise<void> {
@@ -54,34 +38,6 @@ export function mappedMemoryFiles(): number {
   return readFileSync('/proc/self/maps', 'utf8')
     .split('\n')
     .filter((line) => line.includes('/memfd:')).length;
-}
-
-/** A driver that is ready to go; its device is behind `path`. */
-export async function connectDriver(path: string, pairs: number, options: DriveOptions = {}): Promise<LoadDriver> {
-  const driver = await LoadDriver.start(FrontEnd.connect(path), {
-    device: { ...DEVICE_DEFAULTS, pairs, ...options.device },
-    loop: { ...LOOP_DEFAULTS, strictChecksums: true, dhcp: true, timeoutMs: DEADLINE_MS, ...options.loop },
-    guest: { mac: parseMac('52:54:00:12:34:56'), address: 0, mask: 0, gateway: 0 },
-    workload: {
-      kind: 'crr',
-      flows: 8,
-      bytes: 1,
-      verify: true,
-      stalled: 0,
-      idle: 0,
-      address: parseIpv4('10.0.2.2'),
-      portBase: PORT_BASE,
-      hopMs: 0,
-      ...options.workload,
-    },
-  });
-  try {
-    await driver.ready();
-  } catch (error) {
-    await driver.close();
-    throw error;
-  }
-  return driver;
 }
 
 /** A driver whose counts begin now. */

@@ -1,6 +1,8 @@
 /** Poll workers that die in the middle of their work: a successor goes on where they stopped. */
+import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { PORT_BASE } from './guest.js';
 import { LoadedNetwork, eventually } from './loadedNetwork.js';
 
 const MIB = 2 ** 20;
@@ -47,6 +49,25 @@ it('CRRs survive too, and nothing is left of them', async () => {
   load.stop();
   await eventually(() => host.flows === 0, 'all flows end');
   load.expectClean();
+});
+
+it('flows that wait for late FINs when their worker dies end as well', async () => {
+  await using host = await LoadedNetwork.start({ workers: 1, queues: 1 });
+  await host.servers.close();
+  // These finish first, so that it is for us to wait (RFC 9293 §3.6.1).
+  const servers = Array.from({ length: 8 }, (_, n) => {
+    const server = createServer((socket) =>
+      socket.on('error', () => undefined).once('data', (data) => socket.end(data)),
+    );
+    return server.listen(PORT_BASE + n, '127.0.0.1');
+  });
+  await using load = await host.load();
+  await load.more(200);
+  await kill(host, 0);
+  load.stop();
+  await eventually(() => host.flows === 0, 'all flows end');
+  load.expectClean();
+  for (const server of servers) server.close();
 });
 
 it('a front end that comes, sets up and leaves while workers die gets what it asks for', async () => {
