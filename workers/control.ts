@@ -17,7 +17,6 @@ import {
   CONTROL_MAP,
   CONTROL_START_QUEUE,
   CONTROL_STOP_QUEUE,
-  CONTROL_STOP_WORKER,
   CONTROL_THROW,
   CONTROL_UNMAP,
   DEVICE_OF,
@@ -30,7 +29,15 @@ import {
   getNumber,
 } from './messages.js';
 import type { PollWorker } from './pollWorker.js';
-import { CONTROL_CAPACITY, CONTROL_WORDS, EVENT_CAPACITY, EVENT_WORDS, type PoolMemory } from './poolMemory.js';
+import {
+  CONTROL_CAPACITY,
+  CONTROL_WORDS,
+  EVENT_CAPACITY,
+  EVENT_WORDS,
+  type PoolMemory,
+  STOP,
+  WORKER_WORDS,
+} from './poolMemory.js';
 import { SpscRing } from './shared/spscRing.js';
 
 const EIO = 5;
@@ -40,25 +47,33 @@ export class Control {
   private readonly ring: SpscRing;
   private readonly events: SpscRing;
   private readonly stopping: QueueView[] = [];
+  private readonly words: Int32Array;
 
   constructor(
     private readonly worker: PollWorker,
     memory: PoolMemory,
-    number: number,
+    private readonly number: number,
     private readonly eventFd: number,
   ) {
     this.ring = new SpscRing(memory.control[number]!, CONTROL_CAPACITY, CONTROL_WORDS);
+    this.words = new Int32Array(memory.workerWords);
     this.events = new SpscRing(memory.events[number]!, EVENT_CAPACITY, EVENT_WORDS);
   }
 
   get pending(): boolean {
-    return this.ring.peek() >= 0;
+    return this.ring.peek() >= 0 || this.told;
+  }
+
+  /** The worker was told to end. */
+  private get told(): boolean {
+    return Atomics.load(this.words, this.number * WORKER_WORDS + STOP) === 1;
   }
 
   /** Handles what has come. Returns whether there was anything. */
   handle(): boolean {
     this.finishStops();
-    let any = false;
+    this.worker.ended = this.told;
+    let any = this.worker.ended;
     for (let at = this.ring.peek(); at >= 0 && !this.worker.ended; at = this.ring.peek()) {
       any = true;
       this.execute(this.ring.data, at);
@@ -88,7 +103,6 @@ export class Control {
       this.done(ticket, STATUS_OK, 0);
       return;
     }
-    if (kind === CONTROL_STOP_WORKER) this.worker.ended = true;
     this.done(ticket, this.deviceMessage(kind, data, at), 0);
   }
 

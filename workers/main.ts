@@ -20,7 +20,7 @@ export interface WorkerTask {
   readonly takeOver: readonly DeviceSnapshot[] | undefined;
 }
 
-/** Piscina's entry: runs until CONTROL_STOP_WORKER. Rejects when the worker throws. */
+/** Piscina's entry: runs until the worker is told to stop. Rejects when the worker throws. */
 export default function run(task: WorkerTask): void {
   if (task.cpu >= 0) addon.setAffinity([task.cpu]);
   const worker = new PollWorker(addon, { ...task.tcp, ...task });

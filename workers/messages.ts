@@ -1,7 +1,7 @@
 /** Messages between the main thread and the workers: words of the control and event rings. */
 
 /** Control messages: [kind, ticket, device, queue, …]. Each is answered by an EVENT_DONE with its ticket. */
-export const CONTROL_STOP_WORKER = 1;
+
 /** … queue pairs, MTU. */
 export const CONTROL_ATTACH = 2;
 /** … features low, high. */

@@ -78,7 +78,7 @@ export class PollWorker implements TcpHost {
   readonly flows: TcpFlows;
   readonly handoff: Handoff;
   readonly counters: Counters;
-  /** Set by a control message: the cycle ends for good. */
+  /** Set once the main thread wants the worker to end: the cycle ends for good. */
   ended = false;
   /** For tests: the next chain taken makes the worker throw. */
   throwNext = false;

@@ -13,17 +13,7 @@ import { type CounterName, readCounters } from './counters.js';
 import { FD, FLOW_WORDS, FREE, STATE } from './flow.js';
 import { movingSockets } from './handoff.js';
 import type { WorkerTask } from './main.js';
-import {
-  ARGUMENTS,
-  CONTROL_PING,
-  CONTROL_STOP_WORKER,
-  CONTROL_THROW,
-  DEVICE_OF,
-  EVENT_DONE,
-  KIND,
-  QUEUE_OF,
-  TICKET,
-} from './messages.js';
+import { ARGUMENTS, CONTROL_PING, CONTROL_THROW, DEVICE_OF, EVENT_DONE, KIND, QUEUE_OF, TICKET } from './messages.js';
 import type { TcpSettings } from './nat/tcpFlows.js';
 import { Obeyed } from './obeyed.js';
 import { PoolDevice } from './poolDevice.js';
@@ -37,6 +27,7 @@ import {
   type PoolDimensions,
   type PoolMemory,
   SLEEPING,
+  STOP,
   WORKER_WORDS,
   createPoolMemory,
 } from './poolMemory.js';
@@ -240,16 +231,11 @@ export class Pool {
     }
   }
 
-  /** Written straight into the rings: also works while the process exits. */
+  /** By a word, not a message: the ring may be full, and the process may be about to exit. */
   private tellToStop(): void {
+    const words = new Int32Array(this.memory.workerWords);
     for (const end of this.workers) {
-      const at = end.control.reserve();
-      if (at >= 0) {
-        end.control.data.fill(0, at, at + CONTROL_WORDS);
-        end.control.data[at + KIND] = CONTROL_STOP_WORKER;
-        end.control.commit();
-        end.control.publish();
-      }
+      Atomics.store(words, end.number * WORKER_WORDS + STOP, 1);
       addon.eventfdSignal(end.wakeFd);
     }
   }

@@ -28,8 +28,8 @@ export const SLEEPING = 0;
 export const HEARTBEAT = 1;
 /** Free records of the shard. */
 export const FREE_RECORDS = 2;
-/** Tells a task from its predecessor: counts takeovers. */
-export const TAKEOVERS = 3;
+/** 1: the worker is to end, whatever else waits for it. Written by the main thread. */
+export const STOP = 3;
 
 export interface PoolDimensions {
   readonly workers: number;
