@@ -14,10 +14,14 @@ export interface NetworkAddresses {
   netmask: number;
   /** The 6-byte MAC address behind `gateway` and `dns`. */
   gatewayMac: Uint8Array;
-  /** Bytes of the largest IPv4 datagram on the link, at least 576. */
+  /** Bytes of the largest IPv4 datagram on the link, at least 68 (RFC 791); DHCP's answers take 328 whatever it is. */
   mtu: number;
   /** How long a DHCP lease lasts. */
   leaseSeconds: number;
+  /** What DHCP names the guest: ASCII, 1 to 255 characters (RFC 2132 §3.14). */
+  hostName?: string;
+  /** The domain in which the guest looks up names: ASCII, 1 to 255 characters (RFC 2132 §3.17). */
+  domain?: string;
 }
 
 /** The addresses that user-mode networks of virtual machines commonly have: 10.0.2.0/24 with the guest at .15. */

@@ -43,6 +43,8 @@ const PAD = 0;
 const SUBNET_MASK = 1;
 const ROUTER = 3;
 const DOMAIN_NAME_SERVER = 6;
+const HOST_NAME = 12;
+const DOMAIN_NAME = 15;
 const INTERFACE_MTU = 26;
 const BROADCAST_ADDRESS = 28;
 const REQUESTED_ADDRESS = 50;
@@ -50,11 +52,27 @@ const LEASE_TIME = 51;
 const OVERLOAD = 52;
 const MESSAGE_TYPE = 53;
 const SERVER_IDENTIFIER = 54;
+const PARAMETER_REQUEST_LIST = 55;
 const MAX_MESSAGE_SIZE = 57;
 const RENEWAL_TIME = 58;
 const REBINDING_TIME = 59;
 const CLIENT_IDENTIFIER = 61;
 const END = 255;
+
+/** What the answers configure, in the order for clients that ask for none (RFC 2132 §3.3: the mask before the router). */
+const PARAMETERS: readonly number[] = [
+  SUBNET_MASK,
+  ROUTER,
+  DOMAIN_NAME_SERVER,
+  INTERFACE_MTU,
+  BROADCAST_ADDRESS,
+  RENEWAL_TIME,
+  REBINDING_TIME,
+  HOST_NAME,
+  DOMAIN_NAME,
+];
+
+const NOTHING_REQUESTED = new Uint8Array(0);
 
 const OVERLOADS_FILE = 1;
 const OVERLOADS_SNAME = 2;
@@ -74,8 +92,10 @@ const REPLY_MESSAGE = ETHERNET_HEADER + IPV4_HEADER + UDP_HEADER;
 const MIN_MESSAGE = 300;
 /** The datagram that every client accepts (RFC 2131 §2). */
 const MIN_DATAGRAM_LIMIT = 576;
-/** More than all options of a reply with the longest client identifier. */
+/** More than all options of a reply with the longest client identifier, but for long names. */
 const MAX_REPLY_FRAME = 600;
+/** No answer is shorter, whatever the link's MTU: options in it cost nothing. */
+const MIN_DATAGRAM = IPV4_HEADER + UDP_HEADER + MIN_MESSAGE;
 
 /** A client's message, checked. Addresses are 0 when absent. */
 interface ClientMessage {
@@ -86,6 +106,8 @@ interface ClientMessage {
   serverIdentifier: number;
   /** Bytes of the largest IPv4 datagram that the client takes, as it says. */
   maxDatagram: number;
+  /** Codes of the options that the client asks for, in its order. */
+  requestedOptions: Uint8Array;
   /** The client identifier option's code, length and value, if there is one. */
   clientIdentifier: Uint8Array | undefined;
 }
@@ -139,6 +161,7 @@ function parse(frame: Uint8Array, off: number, length: number, config: NetworkAd
     requestedAddress: 0,
     serverIdentifier: 0,
     maxDatagram: MIN_DATAGRAM_LIMIT,
+    requestedOptions: NOTHING_REQUESTED,
     clientIdentifier: undefined,
   };
   return readAllOptions(frame, udp + udpLength, message) ? message : undefined;
@@ -226,6 +249,9 @@ function readOption(frame: Uint8Array, code: number, value: number, length: numb
     case MAX_MESSAGE_SIZE:
       message.maxDatagram = Math.max(MIN_DATAGRAM_LIMIT, u16(frame, value));
       break;
+    case PARAMETER_REQUEST_LIST:
+      message.requestedOptions = frame.subarray(value, value + length);
+      break;
     case CLIENT_IDENTIFIER:
       message.clientIdentifier = frame.subarray(value - 2, value + length);
       break;
@@ -284,12 +310,13 @@ function bindsAddress(message: ClientMessage, type: number): boolean {
 
 /**
  * Writes the options, the more needed ones first: an option that the client has no room for is left out (RFC 2131
- * §4.3.1), which happens only with client identifiers near their greatest length.
+ * §4.3.1), which happens only with client identifiers and names near their greatest length.
  *
  * @returns Bytes of the message, at least 300.
  */
 function writeOptions(message: ClientMessage, type: number, out: Uint8Array, config: NetworkAddresses): number {
-  const maxDatagram = Math.min(message.maxDatagram, config.mtu, MAX_REPLY_FRAME - ETHERNET_HEADER);
+  const linkDatagram = Math.max(config.mtu, MIN_DATAGRAM);
+  const maxDatagram = Math.min(message.maxDatagram, linkDatagram, MAX_REPLY_FRAME - ETHERNET_HEADER);
   const options = new OptionWriter(out, REPLY_MESSAGE + OPTIONS, ETHERNET_HEADER + maxDatagram);
   options.put(MESSAGE_TYPE, 1, type);
   options.put(SERVER_IDENTIFIER, 4, config.gateway);
@@ -298,18 +325,44 @@ function writeOptions(message: ClientMessage, type: number, out: Uint8Array, con
   // RFC 6842 §3: in every answer, NAK included.
   if (message.clientIdentifier !== undefined) options.copy(message.clientIdentifier);
   if (type !== NAK) {
-    options.put(SUBNET_MASK, 4, config.netmask); // RFC 2132 §3.3: before the router
-    options.put(ROUTER, 4, config.gateway);
-    options.put(DOMAIN_NAME_SERVER, 4, config.dns);
-    options.put(INTERFACE_MTU, 2, config.mtu);
-    options.put(BROADCAST_ADDRESS, 4, subnetBroadcast(config));
-  }
-  if (binds) {
-    // RFC 2131 §4.4.5: T1 is half of the lease, T2 seven eighths.
-    options.put(RENEWAL_TIME, 4, Math.floor(config.leaseSeconds / 2));
-    options.put(REBINDING_TIME, 4, Math.floor((config.leaseSeconds * 7) / 8));
+    for (const code of parameterOrder(message.requestedOptions)) putParameter(options, code, binds, config);
   }
   return Math.max(MIN_MESSAGE, options.end() - REPLY_MESSAGE);
+}
+
+/** All parameters, each once: the requested ones first, in the client's order (RFC 2132 §9.8), yet the mask before the router. */
+function parameterOrder(requested: Uint8Array): Iterable<number> {
+  const order = new Set<number>();
+  for (const code of requested) {
+    if (code === ROUTER) order.add(SUBNET_MASK);
+    if (PARAMETERS.includes(code)) order.add(code);
+  }
+  for (const code of PARAMETERS) order.add(code);
+  return order;
+}
+
+function putParameter(options: OptionWriter, code: number, binds: boolean, config: NetworkAddresses): void {
+  switch (code) {
+    case SUBNET_MASK:
+      return options.put(code, 4, config.netmask);
+    case ROUTER:
+      return options.put(code, 4, config.gateway);
+    case DOMAIN_NAME_SERVER:
+      return options.put(code, 4, config.dns);
+    case INTERFACE_MTU:
+      return options.put(code, 2, config.mtu);
+    case BROADCAST_ADDRESS:
+      return options.put(code, 4, subnetBroadcast(config));
+    case HOST_NAME:
+      return options.putText(code, config.hostName);
+    case DOMAIN_NAME:
+      return options.putText(code, config.domain);
+    // RFC 2131 §4.4.5: T1 is half of the lease, T2 seven eighths; no lease, no times.
+    case RENEWAL_TIME:
+      return binds ? options.put(code, 4, Math.floor(config.leaseSeconds / 2)) : undefined;
+    case REBINDING_TIME:
+      return binds ? options.put(code, 4, Math.floor((config.leaseSeconds * 7) / 8)) : undefined;
+  }
 }
 
 /** Appends options to a reply, as long as they and the END option fit. */
@@ -330,6 +383,12 @@ class OptionWriter {
     else if (length === 2) setU16(out, at + 2, value);
     else out[at + 2] = value;
     this.at += 2 + length;
+  }
+
+  /** Appends an option whose value is text, if there is any. */
+  putText(code: number, text: string | undefined): void {
+    if (text === undefined || text.length < 1 || text.length > 255) return;
+    this.copy(Uint8Array.of(code, text.length, ...Buffer.from(text, 'latin1')));
   }
 
   /** Appends an option as it stands: code, length and value. */

@@ -59,6 +59,9 @@ export const PROCEED = -1;
 export class Nat {
   private readonly parsed = new Segment();
   private readonly reply = new Uint8Array(MAX_REPLY);
+  /** Lengths of the IPv4 header and datagram, bytes, as `ipv4Valid` found them: the guest may change them meanwhile. */
+  private ipHeader = 0;
+  private ipTotal = 0;
 
   constructor(
     private readonly flows: TcpFlows,
@@ -100,17 +103,20 @@ export class Nat {
     if (frame.length < ETHERNET_HEADER + IPV4_HEADER || version(bytes, ip) !== 4) return false;
     const header = headerLength(bytes, ip);
     const total = totalLength(bytes, ip);
+    this.ipHeader = header;
+    this.ipTotal = total;
     if (header < IPV4_HEADER || total < header || total > frame.length - ETHERNET_HEADER) return false;
     return headerChecksumOk(bytes, ip, header);
   }
 
   private tcpSegment(frame: FrameSource, ip: number, origin: Origin): number {
     const { bytes } = frame;
-    const header = headerLength(bytes, ip);
-    const length = totalLength(bytes, ip) - header;
+    const header = this.ipHeader;
+    const length = this.ipTotal - header;
     const tcp = ip + header;
     const s = this.parsed;
-    if (length < TCP_HEADER || dataOffset(bytes, tcp) < TCP_HEADER || dataOffset(bytes, tcp) > length) {
+    const tcpHeader = dataOffset(bytes, tcp);
+    if (length < TCP_HEADER || tcpHeader < TCP_HEADER || tcpHeader > length) {
       this.counters[C.malformedFrames]!++;
       return DONE;
     }
@@ -122,8 +128,8 @@ export class Nat {
     s.flags = flags(bytes, tcp);
     s.window = window(bytes, tcp);
     s.optionsAt = ETHERNET_HEADER + header + TCP_HEADER;
-    s.payloadAt = ETHERNET_HEADER + header + dataOffset(bytes, tcp);
-    s.length = length - dataOffset(bytes, tcp);
+    s.payloadAt = ETHERNET_HEADER + header + tcpHeader;
+    s.length = length - tcpHeader;
     if (!frame.needsCsum && !this.checksumOk(frame, ETHERNET_HEADER + header, length)) {
       this.counters[C.badChecksums]!++;
       return DONE;
@@ -159,8 +165,8 @@ export class Nat {
   }
 
   private udp(frame: FrameSource, ip: number, origin: Origin): void {
-    const udp = ip + headerLength(frame.bytes, ip);
-    if (totalLength(frame.bytes, ip) < headerLength(frame.bytes, ip) + UDP_HEADER) {
+    const udp = ip + this.ipHeader;
+    if (this.ipTotal < this.ipHeader + UDP_HEADER) {
       this.counters[C.malformedFrames]!++;
       return;
     }
