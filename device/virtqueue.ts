@@ -230,10 +230,7 @@ export class Virtqueue {
     this.state[QUEUE_USED] = (used + 1) & 0xffff;
   }
 
-  /**
-   * Shows the driver all staged elements by one store of the used index. True when the driver wants an interrupt:
-   * with EVENT_IDX if the index crossed used_event (§2.7.10), else unless it set NO_INTERRUPT (§2.7.7).
-   */
+  /** Shows the driver all staged elements by one store of the used index. True when the driver wants an interrupt. */
   publish(): boolean {
     const old = this.state[QUEUE_PUBLISHED]!;
     const used = this.state[QUEUE_USED]!;
@@ -241,9 +238,18 @@ export class Virtqueue {
     Atomics.store(this.used16, this.usedBase / 2 + 1, used);
     this.state[QUEUE_PUBLISHED] = used;
     this.state[QUEUE_CHAINS] = (this.state[QUEUE_CHAINS]! + ((used - old) & 0xffff)) | 0;
+    return this.wantsInterrupt(old);
+  }
+
+  /**
+   * Whether the driver wants an interrupt for what was shown since the used index was `since`: with EVENT_IDX if the index
+   * crossed used_event (§2.7.10), else unless it set NO_INTERRUPT (§2.7.7).
+   */
+  wantsInterrupt(since: number): boolean {
+    const used = this.state[QUEUE_PUBLISHED]!;
     if (!this.eventIdx) return (Atomics.load(this.avail, this.availBase) & AVAIL_F_NO_INTERRUPT) === 0;
     const usedEvent = Atomics.load(this.avail, this.availBase + 2 + this.size);
-    return ((used - usedEvent - 1) & 0xffff) < ((used - old) & 0xffff);
+    return ((used - usedEvent - 1) & 0xffff) < ((used - since) & 0xffff);
   }
 
   /** The used index as it stands in the ring: where a queue that was used before goes on. */

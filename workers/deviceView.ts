@@ -7,6 +7,7 @@ import { NET_HDR_SIZE, NET_HDR_SIZE_LEGACY } from '../device/netHeader.js';
 import { ReceiveQueue } from '../device/receiveQueue.js';
 import { BROKEN_PLACE, QUEUE_ACTIVE_PAIRS, type VirtqueueLayout, Virtqueue } from '../device/virtqueue.js';
 import type { Addon } from '../src/native/addon.js';
+import { InterruptModeration } from './interruptModeration.js';
 import type { FrameSink, GuestLink } from './nat/guestLink.js';
 
 /** Low words of feature masks (virtio 1.2 §5.1.3, §6). */
@@ -35,6 +36,8 @@ export interface ChainServer {
 
 export class QueueView {
   readonly virtqueue: Virtqueue;
+  /** When the driver of a transmit queue is interrupted. */
+  moderation: InterruptModeration;
   /** Receive queues that this worker serves. */
   receive: ReceiveQueue | undefined;
   /** Serves the control queue, in the worker whose it is. */
@@ -62,6 +65,7 @@ export class QueueView {
     readonly state: Int32Array,
   ) {
     this.virtqueue = new Virtqueue(memory, iovecs, state);
+    this.moderation = new InterruptModeration(this.virtqueue, state);
   }
 }
 
@@ -122,6 +126,7 @@ export class DeviceView implements GuestLink {
     }
     queue.started = true;
     queue.enabled = false;
+    queue.moderation = new InterruptModeration(queue.virtqueue, queue.state);
     queue.generation = (queue.generation + 1) & 0x3fffffff;
     if (queue.mine && queue.index % 2 === 0 && queue.index < 2 * this.pairs) {
       queue.receive = new ReceiveQueue(

@@ -30,6 +30,7 @@ import {
 } from './flow.js';
 import { ATTEMPTED, AWAY, COMPLETE, FLOW, Handoff, MARK, MARK_BACK, PACKET, PARK, RETURN } from './handoff.js';
 import { HeldChains } from './heldChains.js';
+import { SMALL_FRAME } from './interruptModeration.js';
 import { DONE, type GuestLink, Origin } from './nat/guestLink.js';
 import { Nat } from './nat/nat.js';
 import { TcpEvents } from './nat/tcpEvents.js';
@@ -46,6 +47,7 @@ import {
   queueState,
 } from './poolMemory.js';
 import { Shard } from './shard.js';
+import { SpinBudget } from './spinBudget.js';
 
 /** Chains of one transmit queue, packets of one handoff ring, and flows' turns, per cycle. */
 const TX_BUDGET = 64;
@@ -97,6 +99,9 @@ export class PollWorker implements TcpHost {
   /** Queues that this worker serves and that run. */
   private mine: QueueView[] = [];
   private anyPolled = false;
+  private readonly spin = new SpinBudget();
+  /** Whether the next cycle looks for work itself, instead of being told. */
+  private spinning = false;
   /** A flow has to move to another worker and can't yet. */
   private anyHomeless = false;
 
@@ -222,6 +227,7 @@ export class PollWorker implements TcpHost {
       if (current >= 0) queue.virtqueue.pushUsed(current, 0);
       queue.state[QUEUE_CURRENT] = -1;
       queue.active = true;
+      this.interrupt(queue); // the predecessor may have put one off
     }
     for (let flow = 0; flow < this.flows.shard.capacity; flow++) {
       if (r[flow * FLOW_WORDS + STATE] !== FREE) this.takeOverFlow(flow);
@@ -256,22 +262,24 @@ export class PollWorker implements TcpHost {
     this.noteActivePairs();
     if (this.anyHomeless) this.retryHomeless();
     this.handleEvents(events);
-    this.receiveHandoffs();
+    const handed = this.receiveHandoffs();
     if (control() && this.ended) return;
-    this.transmit();
+    const sent = this.transmit();
     this.fireTimers();
     this.flows.flushDelayed();
     this.runOutput();
     this.flush(broken);
+    this.spinning = this.spin.again(this.engine.clock[1]!, events > 0 || handed || sent);
   }
 
-  /** How long to wait: 0 if there is work, else until the next timer, with the driver asked to kick. */
+  /** How long to wait: 0 if there is work or likely to be, else until the next timer, with the driver asked to kick. */
   private sleep(controlPending: () => boolean): number {
-    if (this.flows.listed.length > 0 || this.anyActive()) return 0;
+    if (this.spinning || this.flows.listed.length > 0 || this.anyActive()) return 0;
     Atomics.store(this.words, this.wordsAt + SLEEPING, 1);
     if (controlPending() || this.handoff.pending) return 0;
     this.counters[C.sleeps]!++;
-    const timeout = earlier(this.flows.shard.wheel.timeout(this.flows.now), this.flows.delayLeft);
+    let timeout = earlier(this.flows.shard.wheel.timeout(this.flows.now), this.flows.delayLeft);
+    for (const queue of this.mine) timeout = earlier(timeout, queue.moderation.left(this.flows.now));
     if (this.anyPolled) return earlier(timeout, POLLED_MS);
     return this.anyHomeless ? earlier(timeout, HOMELESS_MS) : timeout;
   }
@@ -301,32 +309,37 @@ export class PollWorker implements TcpHost {
     else this.flows.wakeWaiting();
   }
 
-  private transmit(): void {
+  /** Serves the transmit queues that have something, or may have. Whether any had. */
+  private transmit(): boolean {
+    let any = false;
     for (const queue of this.mine) {
       if (queue.control !== undefined) {
         if (queue.active || queue.kickFd < 0) queue.control.serve();
         continue;
       }
       if (queue.receive !== undefined || queue.stopping !== 0) continue;
-      if (queue.active || queue.kickFd < 0) this.transmitQueue(queue);
+      if (queue.active || this.spinning || queue.kickFd < 0) any = this.transmitQueue(queue) || any;
     }
+    return any;
   }
 
-  private transmitQueue(queue: QueueView): void {
+  private transmitQueue(queue: QueueView): boolean {
     const { virtqueue } = queue;
     queue.parked = false;
     let waiting = virtqueue.poll();
     if (waiting === 0) {
+      // While the worker looks by itself, the driver need not notify.
+      if (this.spinning) return false;
       waiting = virtqueue.enableNotifications();
       queue.active = waiting > 0;
-      if (waiting === 0) return;
+      if (waiting === 0) return false;
     }
     virtqueue.disableNotifications();
     queue.active = true;
     const budget = Math.min(waiting, TX_BUDGET);
     for (let n = 0; n < budget; n++) {
       const head = virtqueue.headAt(0);
-      if (head < 0) return;
+      if (head < 0) break;
       queue.state[QUEUE_CURRENT] = head;
       virtqueue.take(1);
       const result = this.transmitChain(queue, head);
@@ -336,8 +349,9 @@ export class PollWorker implements TcpHost {
       if (result !== PARK) continue;
       virtqueue.take(-1);
       queue.parked = true;
-      return;
+      break;
     }
+    return true;
   }
 
   /** Handles one chain of a queue of ours. */
@@ -363,6 +377,7 @@ export class PollWorker implements TcpHost {
       this.counters[C.malformedChains]!++;
       return DONE;
     }
+    if (frame.length > SMALL_FRAME) queue.moderation.urgent = true;
     return this.nat.input(frame, origin);
   }
 
@@ -373,7 +388,9 @@ export class PollWorker implements TcpHost {
       return;
     }
     const queue = this.devices[origin.device]?.queues[origin.queue];
-    if (queue?.started === true) queue.virtqueue.pushUsed(origin.head, 0);
+    if (queue?.started !== true) return;
+    queue.virtqueue.pushUsed(origin.head, 0);
+    queue.moderation.urgent = true;
   }
 
   private drainHeld(flow: number): void {
@@ -439,19 +456,23 @@ export class PollWorker implements TcpHost {
 
   // -- other workers ---------------------------------------------------------------------------------------------------
 
-  private receiveHandoffs(): void {
+  /** Handles what other workers handed over. Whether there was anything. */
+  private receiveHandoffs(): boolean {
     const { incoming } = this.handoff;
+    let any = false;
     for (let from = 0; from < incoming.length; from++) {
       if (from === this.settings.worker) continue;
       const ring = incoming[from]!;
       for (let n = 0; n < HANDOFF_BUDGET; n++) {
         const at = ring.peek();
         if (at < 0) break;
+        any = true;
         this.handoffMessage(from, ring.data, at);
         ring.release();
         this.handoff.rehomeMarked();
       }
     }
+    return any;
   }
 
   private handoffMessage(from: number, data: Int32Array, at: number): void {
@@ -484,6 +505,7 @@ export class PollWorker implements TcpHost {
       return;
     }
     if (queue === undefined) return;
+    queue.moderation.urgent = true;
     if (!deadly) {
       this.handoff.answered(from);
       queue.state[QUEUE_OUTSTANDING]!--;
@@ -504,13 +526,21 @@ export class PollWorker implements TcpHost {
   /** Shows drivers and workers what this cycle did. */
   private flush(broken: (queue: QueueView) => void): void {
     for (const queue of this.mine) {
-      if (queue.virtqueue.publish() && queue.callFd >= 0) {
-        this.counters[C.interrupts]!++;
-        this.engine.signal(queue.callFd);
-      }
+      if (this.publish(queue)) this.interrupt(queue);
       if (queue.virtqueue.broken !== 0) broken(queue);
     }
     this.handoff.flush();
+  }
+
+  private publish(queue: QueueView): boolean {
+    const moderated = queue.receive === undefined && queue.control === undefined;
+    return moderated ? queue.moderation.publish(this.flows.now) : queue.virtqueue.publish();
+  }
+
+  private interrupt(queue: QueueView): void {
+    if (queue.callFd < 0) return;
+    this.counters[C.interrupts]!++;
+    this.engine.signal(queue.callFd);
   }
 }
 
