@@ -94,5 +94,7 @@ export const FIN_HELD = 32;
 export const ACK_NOW = 64;
 /** The guest is to be sent an acknowledgment with the next segment, or soon without one. */
 export const ACK_LATER = 256;
+/** The socket's receive buffer was made large. */
+export const BULK = 512;
 /** The flow is in a list of those that have something for the guest. */
 export const LISTED = 128;

@@ -110,6 +110,8 @@ export interface Addon {
   socketError(fd: number): number;
   /** hot: setsockopt(SO_PEEK_OFF). */
   setPeekOffset(fd: number, offset: number): number;
+  /** hot: makes the socket's receive buffer hold at least `bytes`, as far as net.ipv4.tcp_rmem allows; the kernel may let it grow further. Returns 0 or -errno. */
+  growReceiveBuffer(fd: number, bytes: number): number;
   /** hot: bytes that the socket's send buffer still takes: SO_MEMINFO's sndbuf less wmem_queued, at least 0; or -errno. */
   sendSpace(fd: number): number;
   /** Whether this kernel honours SO_PEEK_OFF on TCP sockets (Linux 6.9). */

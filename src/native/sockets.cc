@@ -91,6 +91,13 @@ int32_t setPeekOffset(ThreadState &, int32_t fd, int32_t offset) {
   return result(setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset));
 }
 
+/** tcp_set_rcvlowat() in Linux: asking for so many bytes at once makes room for twice as many, and leaves autotuning on. */
+int32_t growReceiveBuffer(ThreadState &, int32_t fd, int32_t bytes) {
+  int one = 1;
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) != 0) return -errno;
+  return result(setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one));
+}
+
 int32_t sendSpace(ThreadState &, int32_t fd) {
   uint32_t memory[SK_MEMINFO_VARS] = {};
   socklen_t length = sizeof memory;
@@ -120,6 +127,7 @@ void exportSockets(Exports &exports) {
   exports.hot<closeReset>("closeReset");
   exports.hot<socketError>("socketError");
   exports.hot<setPeekOffset>("setPeekOffset");
+  exports.hot<growReceiveBuffer>("growReceiveBuffer");
   exports.hot<sendSpace>("sendSpace");
   exports.setUp<probePeekOffset>("probePeekOffset");
 }

@@ -161,6 +161,25 @@ describe('sendSpace', () => {
   });
 });
 
+describe('growReceiveBuffer', () => {
+  it('lets the peer send more than before, ahead of any read', async () => {
+    const sent = async (grow: boolean): Promise<number> => {
+      const { fd, peer } = await connected();
+      if (grow) expect(addon.growReceiveBuffer(fd, 1 << 20)).toBe(0);
+      const wall = Buffer.alloc(64 << 10);
+      let stuck = false;
+      while (!stuck && peer.bytesWritten < 32 << 20) {
+        stuck = !(await new Promise<boolean>((resolve) => {
+          const late = setTimeout(() => resolve(false), 200);
+          peer.write(wall, () => (clearTimeout(late), resolve(true)));
+        }));
+      }
+      return peer.bytesWritten - peer.writableLength;
+    };
+    expect(await sent(true)).toBeGreaterThan((await sent(false)) + (512 << 10));
+  });
+});
+
 describe('close', () => {
   it('ends the stream in order', async () => {
     const pair = await tcpPair();
@@ -195,6 +214,7 @@ describe('hot functions', () => {
     ['closeReset', () => addon.closeReset(bad)],
     ['socketError', () => addon.socketError(bad)],
     ['setPeekOffset', () => addon.setPeekOffset(bad, 0)],
+    ['growReceiveBuffer', () => addon.growReceiveBuffer(bad, 1)],
     ['sendSpace', () => addon.sendSpace(bad)],
     ['epollAdd', () => addon.epollAdd(bad, bad, 1, 0, 0)],
     ['epollModify', () => addon.epollModify(bad, bad, 1, 0, 0)],

@@ -42,6 +42,8 @@ export interface Engine {
   /** Takes bytes off the socket's receive queue unread. */
   discard(fd: number, length: number): number;
   setPeekOffset(fd: number, offset: number): number;
+  /** Makes the socket's receive buffer hold at least `bytes`. */
+  growReceiveBuffer(fd: number, bytes: number): number;
   /** Bytes that the socket's send buffer still takes. */
   sendSpace(fd: number): number;
   /** Finishes the sending side: the peer reads the end of the stream. */

@@ -63,6 +63,10 @@ export class EpollEngine implements Engine {
     return this.addon.setPeekOffset(fd, offset);
   }
 
+  growReceiveBuffer(fd: number, bytes: number): number {
+    return this.addon.growReceiveBuffer(fd, bytes);
+  }
+
   sendSpace(fd: number): number {
     return this.addon.sendSpace(fd);
   }

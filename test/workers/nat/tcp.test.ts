@@ -250,6 +250,17 @@ describe('to the guest', () => {
     expect(t.send({ flags: ACK, seq, ack, window: 100 })).toMatchObject([{ seq: ack, data: 'hello' }]);
   });
 
+  it('C7: asks for a large receive buffer once, when a download becomes long', () => {
+    const t = new Trace({ segmentation: true });
+    const { seq, ack } = t.establish({ window: 65_535, scale: 7 });
+    for (let received = 0; received < 600_000; received += 60_000) {
+      expect(t.socket.grown).toHaveLength(received > 256 << 10 ? 1 : 0);
+      t.receives('x'.repeat(60_000));
+      t.send({ flags: ACK, seq, ack: (ack + received + 60_000) | 0, window: 512 });
+    }
+    expect(t.socket.received).toBe('');
+  });
+
   it('waits for buffers, and loses nothing', () => {
     const t = new Trace();
     const { ack } = t.establish();

@@ -61,6 +61,8 @@ export class FakeSocket {
   peerFinished = false;
   peekOffset = -1;
   error = 0;
+  /** Sizes that its receive buffer was asked to have at least. */
+  readonly grown: number[] = [];
   /** Bytes that the next sends take. */
   space = Number.POSITIVE_INFINITY;
 
@@ -141,6 +143,11 @@ class FakeEngine implements Engine {
     socket.peekOffset = socket.peekOffset < 0 ? -1 : Math.max(0, socket.peekOffset - length);
     return length;
   }
+  growReceiveBuffer(fd: number, bytes: number): number {
+    this.socket(fd).grown.push(bytes);
+    return 0;
+  }
+
   setPeekOffset(fd: number, offset: number): number {
     this.socket(fd).peekOffset = offset;
     return 0;
