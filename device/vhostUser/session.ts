@@ -10,7 +10,7 @@
  */
 import type { Addon } from '../../src/native/addon.js';
 import type { DeviceConfig, DeviceDataPlane } from '../dataPlane.js';
-import { DEVICE_FEATURES, featuresFault, VHOST_USER_F_PROTOCOL_FEATURES } from '../features.js';
+import { DEVICE_FEATURES, featuresFault, usableFeatures, VHOST_USER_F_PROTOCOL_FEATURES } from '../features.js';
 import { NET_CONFIG_SIZE, netConfigSpace } from '../netConfig.js';
 import { errorText, VhostUserProtocolError, VhostUserRequestError } from './errors.js';
 import { checkedRegion, MemoryTable } from './memoryTable.js';
@@ -227,10 +227,11 @@ export class VhostUserSession {
   private async setFeatures(features: bigint): Promise<undefined> {
     // QEMU tells the same set once for each queue pair, when the pairs before already run.
     if (features === this.features) return;
-    const fault = featuresFault(features & ~VHOST_USER_F_PROTOCOL_FEATURES);
+    const accepted = features & ~VHOST_USER_F_PROTOCOL_FEATURES;
+    const fault = featuresFault(accepted);
     if (fault !== undefined) throw new VhostUserRequestError(fault);
     await this.vrings.setFeatures(features);
-    await this.dataPlane.setFeatures(features & ~VHOST_USER_F_PROTOCOL_FEATURES);
+    await this.dataPlane.setFeatures(usableFeatures(accepted));
     this.features = features;
   }
 
