@@ -127,9 +127,9 @@ export class MessageSocket {
   }
 }
 
-/** Closes descriptors and empties the list. */
+/** Closes descriptors and empties the list. Resets those that are connections: else one that lingers (SO_LINGER) would keep us waiting. */
 export function closeAll(addon: Addon, fds: number[]): void {
-  for (const fd of fds.splice(0)) addon.close(fd);
+  for (const fd of fds.splice(0)) addon.closeReset(fd);
 }
 
 function checkHeader(header: MessageHeader): void {
