@@ -43,7 +43,11 @@ export class MessageSocket {
     const fds: number[] = [];
     try {
       const started = await this.fill(this.header, fds);
-      if (started === 0) return undefined;
+      if (started === 0) {
+        // We may have closed in the middle of a header.
+        closeAll(this.addon, fds);
+        return undefined;
+      }
       if (started < HEADER_SIZE) throw new VhostUserProtocolError('the connection ended within a message header');
       const header = decodeHeader(this.header);
       checkHeader(header);

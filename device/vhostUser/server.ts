@@ -7,11 +7,15 @@ import { addon as nativeAddon } from '../../src/native/addon.js';
 import type { Addon, FdWatcher } from '../../src/native/addon.js';
 import type { DeviceConfig, DeviceDataPlane } from '../dataPlane.js';
 import { errorCode, errorText } from './errors.js';
+import { LimitedLog } from './limitedLog.js';
 import { VhostUserSession } from './session.js';
 import type { SessionEnd, VhostUserLog } from './session.js';
 import { listenOn, socketError } from './socketFile.js';
 
-/** A front end that comes while another is served waits so long for that one to leave: a VMM that restarts overtakes its own goodbye. */
+/**
+ * A front end that comes while another is served waits so long for that one to leave: a VMM that restarts overtakes its
+ * own goodbye. One that has said nothing for so long loses its place to who waits: every front end speaks first.
+ */
 const TAKEOVER_MS = 1000;
 /** Front ends that may wait so; more are refused at once. */
 const MAX_WAITING = 8;
@@ -49,6 +53,8 @@ interface Waiting {
 export class VhostUserServer {
   private readonly addon: Addon;
   private session: VhostUserSession | undefined;
+  /** When it began, ms. */
+  private servedSince = 0;
   private serving: Promise<void> = Promise.resolve();
   private readonly waiting: Waiting[] = [];
   private listenFd = -1;
@@ -62,7 +68,10 @@ export class VhostUserServer {
   /** Said once for each front end served. */
   private saidRefused = false;
 
-  constructor(private readonly options: VhostUserServerOptions) {
+  private readonly options: VhostUserServerOptions;
+
+  constructor(options: VhostUserServerOptions) {
+    this.options = { ...options, log: new LimitedLog(options.log) };
     this.addon = options.addon ?? nativeAddon;
   }
 
@@ -139,6 +148,15 @@ export class VhostUserServer {
   }
 
   private giveUpWaiting(fd: number): void {
+    // A timer that is a little early must not cost the one who waits its place.
+    const silent = this.session?.spoke === false && performance.now() - this.servedSince > TAKEOVER_MS / 2;
+    if (silent) {
+      this.options.log.warn(
+        `vhost-user: dropped a front end at ${this.options.path} that said nothing: another one waits`,
+      );
+      this.session?.close();
+      return;
+    }
     this.waiting.splice(
       this.waiting.findIndex((waiting) => waiting.fd === fd),
       1,
@@ -162,6 +180,7 @@ export class VhostUserServer {
       if (afterTrouble) log.info(connected);
     });
     this.session = session;
+    this.servedSince = performance.now();
     this.saidRefused = false;
     if (!afterTrouble) log.info(connected);
     this.options.onConnect?.();

@@ -51,6 +51,8 @@ export class VhostUserSession {
   private protocolFeatures = 0n;
   private closing = false;
   private setUp = false;
+  /** The front end has sent a whole message. */
+  spoke = false;
 
   /** Takes the connected socket over. */
   constructor(
@@ -102,6 +104,7 @@ export class VhostUserSession {
     for (;;) {
       const message = await this.socket.receive();
       if (message === undefined) return;
+      this.spoke = true;
       try {
         await this.answer(message);
         closeAll(this.addon, message.fds);

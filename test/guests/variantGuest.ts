@@ -44,7 +44,7 @@ function withMemory(options: string[], memory: readonly string[] | undefined): s
 }
 
 export class VariantGuest implements AsyncDisposable {
-  private readonly agent: AgentChannel;
+  private agent: AgentChannel;
   private monitor: Promise<Monitor> | undefined;
 
   private constructor(
@@ -53,6 +53,21 @@ export class VariantGuest implements AsyncDisposable {
   ) {
     this.agent = new AgentChannel(qemu.agentPort);
     void qemu.ended.then((reason) => this.agent.fail(reason));
+  }
+
+  /** Presses the reset button and waits until the guest runs again, as `ready` does. Nothing may be running that talks. */
+  async reset(): Promise<string> {
+    this.qemu.agentPort.removeAllListeners('data');
+    this.agent = new AgentChannel(this.qemu.agentPort);
+    await this.qmp('system_reset');
+    return this.agent.ready;
+  }
+
+  /** Ends QEMU without a warning to anybody. */
+  async kill(): Promise<void> {
+    (await this.monitor?.catch(() => undefined))?.close();
+    this.monitor = undefined;
+    await this.qemu.kill();
   }
 
   /** Starts QEMU; `ready` resolves when the guest runs. */
@@ -119,8 +134,7 @@ export class VariantGuest implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    (await this.monitor?.catch(() => undefined))?.close();
-    await this.qemu.kill();
+    await this.kill();
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

@@ -45,6 +45,21 @@ test('a front end that comes before the last one has said goodbye is served next
   expect(harness.warnings).toEqual([]);
 });
 
+test('a front end that says nothing loses its place to one that waits', async () => {
+  await using harness = Harness.started();
+  const before = fe.openFds();
+  const silent = harness.connect();
+  const next = harness.connect();
+  // Half a header says nothing yet.
+  silent.sendBytes(fe.message(fe.GET_FEATURES).subarray(0, 6), [silent.fd]);
+  await next.settled();
+  expect(fe.openFds()).toBe(before + 3);
+  expect(await silent.receive()).toBeUndefined();
+  expect(harness.warnings).toEqual([expect.stringContaining('said nothing')]);
+  silent.close();
+  await harness.leave(next);
+});
+
 test('a second front end is refused with one line while the first stays', async () => {
   await using harness = Harness.started();
   const first = harness.connect();
