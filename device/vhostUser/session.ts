@@ -32,6 +32,8 @@ export interface VhostUserLog {
 export interface SessionEnd {
   /** What the front end, or the data plane, did wrong; `undefined` if the front end left, or `close` was called. */
   readonly failure: string | undefined;
+  /** The front end sent a message. */
+  readonly spoke: boolean;
   /** The front end got so far as to share its memory. */
   readonly setUp: boolean;
 }
@@ -81,7 +83,8 @@ export class VhostUserSession {
     }
     this.socket.close();
     try {
-      await this.dataPlane.reset();
+      // Who said nothing has changed nothing.
+      if (this.spoke) await this.dataPlane.reset();
     } catch (error) {
       failure ??= `the data plane could not be reset: ${errorText(error)}`;
     }
@@ -90,7 +93,7 @@ export class VhostUserSession {
     this.vrings.release();
     this.closeRegions(this.memory.regions);
     closeAll(this.addon, leftover);
-    return { failure, setUp: this.setUp };
+    return { failure, spoke: this.spoke, setUp: this.setUp };
   }
 
   /** Ends the connection; `run` resolves soon. */

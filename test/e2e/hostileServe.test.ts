@@ -63,8 +63,20 @@ async function served(): Promise<void> {
   load.expectClean();
 }
 
+/** Connects as soon as the listener's backlog has room. */
+async function reach(): Promise<fe.FrontEnd> {
+  for (;;) {
+    try {
+      return fe.FrontEnd.connect(path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      await delay(1);
+    }
+  }
+}
+
 async function connected(): Promise<fe.FrontEnd> {
-  const frontEnd = fe.FrontEnd.connect(path);
+  const frontEnd = await reach();
   await bringUp(frontEnd, guest);
   return frontEnd;
 }
@@ -75,7 +87,7 @@ async function eventuallyAtMost(most: number, count: () => number): Promise<void
 
 /** Sends a table of regions and waits for the answer, whatever it is. */
 async function shareMemory(regions: readonly fe.Region[], fds: readonly number[]): Promise<void> {
-  const frontEnd = fe.FrontEnd.connect(path);
+  const frontEnd = await reach();
   frontEnd.send(fe.SET_PROTOCOL_FEATURES, fe.u64(fe.PROTOCOL_F_REPLY_ACK));
   await frontEnd.ack(fe.SET_MEM_TABLE, fe.memoryTable(regions), fds);
   startRing(frontEnd, guest, 0);
@@ -93,13 +105,7 @@ const ATTACKS: readonly (readonly [string, () => Promise<void>])[] = [
   [
     '1000 connections at once, all closed at once',
     async () => {
-      for (let n = 0; n < 1000; n++) {
-        try {
-          fe.FrontEnd.connect(path).close();
-        } catch {
-          await delay(1); // EAGAIN: the backlog is full
-        }
-      }
+      for (let n = 0; n < 1000; n++) (await reach()).close();
     },
   ],
   [
@@ -113,7 +119,7 @@ const ATTACKS: readonly (readonly [string, () => Promise<void>])[] = [
   [
     'one that stays, silent, while the next comes',
     async () => {
-      const silent = fe.FrontEnd.connect(path);
+      const silent = await reach();
       await served();
       silent.close();
     },
@@ -121,7 +127,7 @@ const ATTACKS: readonly (readonly [string, () => Promise<void>])[] = [
   [
     'half a header, then nothing, while the next comes',
     async () => {
-      const silent = fe.FrontEnd.connect(path);
+      const silent = await reach();
       silent.sendBytes(fe.message(fe.GET_FEATURES).subarray(0, 6), [guest.kick]);
       await served();
       silent.close();
@@ -131,7 +137,7 @@ const ATTACKS: readonly (readonly [string, () => Promise<void>])[] = [
     'descriptors with each message that wants none',
     async () => {
       for (let n = 0; n < 50; n++) {
-        const frontEnd = fe.FrontEnd.connect(path);
+        const frontEnd = await reach();
         const fds = Array.from({ length: 64 }, () => guest.memory);
         for (let m = 0; m < 10; m++) frontEnd.send(fe.GET_FEATURES, undefined, fds);
         frontEnd.close();
@@ -256,7 +262,7 @@ const ATTACKS: readonly (readonly [string, () => Promise<void>])[] = [
     async () => {
       for (let request = 0; request < 64; request++) {
         for (const size of [0, 8, 40]) {
-          const frontEnd = fe.FrontEnd.connect(path);
+          const frontEnd = await reach();
           frontEnd.send(request, new Uint8Array(size), [], 1 | fe.FLAG_NEED_REPLY);
           frontEnd.close();
         }
@@ -310,7 +316,7 @@ const ATTACKS: readonly (readonly [string, () => Promise<void>])[] = [
   [
     'a conversation byte by byte',
     async () => {
-      const frontEnd = fe.FrontEnd.connect(path);
+      const frontEnd = await reach();
       await frontEnd.trickle(fe.message(fe.SET_MEM_TABLE, fe.memoryTable([region])), [guest.memory]);
       await frontEnd.trickle(fe.message(fe.GET_FEATURES));
       expect(await frontEnd.receive()).toMatchObject({ request: fe.GET_FEATURES });
