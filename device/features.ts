@@ -1,5 +1,5 @@
 /**
- * Feature bits of the virtio-net device, as masks, and the rules that a set of them must keep.
+ * Feature bits of the virtio-net device, as masks, and the rules for sets of them.
  * Sources: virtio 1.2 §5.1.3 (network device), §6 (reserved feature bits); vhost-user, "Communication".
  */
 
@@ -42,26 +42,31 @@ export const DEVICE_FEATURES =
   VIRTIO_F_VERSION_1;
 
 /**
- * Prerequisites of virtio 1.2 §5.1.3.1: each bit on the left needs the one on the right.
- *
- * "MQ requires CTRL_VQ" is left out on purpose. QEMU and DPDK's virtio-user serve the control queue themselves: they
- * keep CTRL_VQ from the back end and accept MQ without it, so the pair is complete between them and the driver.
+ * Prerequisites of virtio 1.2 §5.1.3.1 that matter here: of each pair, the first can't be used without the second.
+ * "MQ requires CTRL_VQ" is none of them: QEMU and DPDK's virtio-user serve the control queue themselves, keep CTRL_VQ
+ * from the back end, and accept MQ without it.
  */
-const PREREQUISITES: readonly (readonly [feature: bigint, needs: bigint, rule: string])[] = [
-  [VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_CSUM, 'GUEST_TSO4 requires GUEST_CSUM'],
-  [VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_CSUM, 'GUEST_TSO6 requires GUEST_CSUM'],
-  [VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_CSUM, 'HOST_TSO4 requires CSUM'],
-  [VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_CSUM, 'HOST_TSO6 requires CSUM'],
+const PREREQUISITES: readonly (readonly [feature: bigint, needs: bigint])[] = [
+  [VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_CSUM],
+  [VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_CSUM],
+  [VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_CSUM],
+  [VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_CSUM],
 ];
 
-/**
- * Checks a set of features that a driver accepted (virtio 1.2 §2.2.2, §5.1.3.1). VERSION_1 is not required: legacy
- * drivers, such as those of boot firmware, do without.
- * @returns what is wrong with the set, in words; `undefined` for a valid one.
- */
+/** Checks that a driver accepted only what was offered (virtio 1.2 §2.2.2). Returns the other bits in words, `undefined` if there are none. */
 export function featuresFault(accepted: bigint): string | undefined {
   const foreign = accepted & ~DEVICE_FEATURES;
-  if (foreign !== 0n) return `bits 0x${foreign.toString(16)} were not offered`;
-  const broken = PREREQUISITES.find(([feature, needs]) => (accepted & feature) !== 0n && (accepted & needs) === 0n);
-  return broken?.[2];
+  return foreign === 0n ? undefined : `bits 0x${foreign.toString(16)} were not offered`;
+}
+
+/**
+ * The features among those that a driver accepted that may be used: less those whose prerequisite is missing. Such sets
+ * are no reason to end: QEMU with `csum=off` alone offers its guest HOST_TSO4 without CSUM, and Linux accepts that.
+ * VERSION_1 is not required: legacy drivers, such as those of boot firmware, do without.
+ */
+export function usableFeatures(accepted: bigint): bigint {
+  return PREREQUISITES.reduce(
+    (left, [feature, needs]) => ((accepted & needs) === 0n ? left & ~feature : left),
+    accepted,
+  );
 }

@@ -91,8 +91,8 @@ export class TransmitFrame {
   }
 
   /**
-   * Points `payloadFirst` and `payloadCount` at `length` bytes that begin `from` bytes into the frame. The triples are
-   * trimmed in place: `rewind` comes before the next call.
+   * Points `payloadFirst` and `payloadCount` at `length` bytes that begin `from` bytes into the frame, or those of them
+   * that it has. The triples are trimmed in place: `rewind` comes before the next call.
    */
   payload(from: number, length: number): void {
     this.savedFirst = this.first;
@@ -101,7 +101,7 @@ export class TransmitFrame {
     this.payloadFirst = this.first;
     let rest = length;
     let n = 0;
-    while (rest > 0) {
+    while (rest > 0 && n < this.count) {
       const at = 3 * (this.first + n++) + 2;
       if (this.iovecs[at]! > rest) {
         this.trimmedAt = at;
@@ -130,7 +130,7 @@ export class TransmitFrame {
     let rest = bytes;
     this.skipped = 0;
     this.trimmedBy = 0;
-    while (rest > 0) {
+    while (rest > 0 && this.count > 0) {
       const triple = 3 * this.first;
       const length = this.iovecs[triple + 2]!;
       if (length > rest) {

@@ -42,10 +42,12 @@ export const BROKEN_REASONS = [
   'the available index is further ahead than the queue is long (virtio 1.2 §2.7.13.3)',
   'a head beyond the descriptor table (virtio 1.2 §2.7.6)',
   "its rings don't lie in guest memory (virtio 1.2 §2.7)",
+  'its call eventfd is full and blocking',
 ] as const;
 const BROKEN_AVAIL_INDEX = 1;
 const BROKEN_HEAD = 2;
 export const BROKEN_PLACE = 3;
+export const BROKEN_CALL = 4;
 
 /** Where the parts of a queue lie (guest physical addresses) and what the driver accepted. */
 export interface VirtqueueLayout {

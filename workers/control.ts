@@ -120,7 +120,7 @@ export class Control {
     else if (kind === CONTROL_UNMAP) view.memory.clear();
     else if (kind === CONTROL_START_QUEUE) return this.startQueue(view, queue, data, a);
     else if (kind === CONTROL_ENABLE_QUEUE) queue.enabled = data[a]! !== 0;
-    else if (kind === CONTROL_CALL_FD) queue.callFd = data[a]!;
+    else if (kind === CONTROL_CALL_FD) this.setCallFd(queue, data[a]!);
     else if (kind === CONTROL_DROP_FLOWS) worker.dropFlows(device);
     if (kind === CONTROL_ENABLE_QUEUE) {
       queue.active = true;
@@ -169,7 +169,18 @@ export class Control {
     queue.active = true;
     this.worker.watchKick(queue);
     this.worker.queuesChanged();
+    this.setCallFd(queue, queue.callFd);
     return STATUS_OK;
+  }
+
+  /**
+   * Interrupts the driver once through a call eventfd that is new to a started queue. One that came before may have been
+   * lost while the queue was stopped, or between front ends; with EVENT_IDX (virtio 1.2 §2.7.10) no other would follow,
+   * since its index lies behind already. A driver bears those that tell nothing new.
+   */
+  private setCallFd(queue: QueueView, callFd: number): void {
+    queue.callFd = callFd;
+    if (queue.mine && queue.started && callFd >= 0) this.worker.engine.signal(callFd);
   }
 
   /** Stops a queue once no chain of it is anywhere: held ones are given back first. */
@@ -190,17 +201,22 @@ export class Control {
   }
 
   private finishStops(): void {
+    const { worker } = this;
     for (let n = this.stopping.length - 1; n >= 0; n--) {
       const queue = this.stopping[n]!;
       if (queue.mine && queue.state[QUEUE_OUTSTANDING]! > 0) continue;
       if (queue.started && queue.control?.pending === true) continue;
       this.stopping.splice(n, 1);
-      if (queue.mine && queue.started) queue.virtqueue.publish();
+      // A driver that sleeps until its chains come back must hear of them: nobody tells it once the queue is stopped.
+      if (queue.mine && queue.started) {
+        queue.virtqueue.publish();
+        if (queue.callFd >= 0) worker.engine.signal(queue.callFd);
+      }
       queue.started = false;
       queue.receive = undefined;
       const ticket = queue.stopping;
       queue.stopping = 0;
-      this.worker.queuesChanged();
+      worker.queuesChanged();
       this.done(ticket, STATUS_OK, queue.state[QUEUE_LAST_AVAIL]!);
     }
   }

@@ -3,6 +3,7 @@ import { addon } from '../src/native/addon.js';
 import { Control } from './control.js';
 import type { TcpSettings } from './nat/tcpFlows.js';
 import { PollWorker } from './pollWorker.js';
+import { THREAD, WORKER_WORDS } from './poolMemory.js';
 import type { PoolMemory } from './poolMemory.js';
 import type { DeviceSnapshot } from './snapshot.js';
 import { restoreDevice } from './snapshot.js';
@@ -23,6 +24,7 @@ export interface WorkerTask {
 /** Piscina's entry: runs until the worker is told to stop. Rejects when the worker throws. */
 export default function run(task: WorkerTask): void {
   if (task.cpu >= 0) addon.setAffinity([task.cpu]);
+  Atomics.store(new Int32Array(task.memory.workerWords), task.worker * WORKER_WORDS + THREAD, addon.threadId());
   const worker = new PollWorker(addon, { ...task.tcp, ...task });
   const control = new Control(worker, task.memory, task.worker, task.eventFd);
   try {

@@ -6,7 +6,7 @@
  * is constructed over the same memory.
  */
 import { TransmitFrame } from '../device/transmitQueue.js';
-import { QUEUE_CURRENT, QUEUE_OUTSTANDING } from '../device/virtqueue.js';
+import { BROKEN_CALL, QUEUE_CURRENT, QUEUE_OUTSTANDING } from '../device/virtqueue.js';
 import type { Addon } from '../src/native/addon.js';
 import { ControlQueueServer } from './controlQueueServer.js';
 import { C, type Counters } from './counters.js';
@@ -14,7 +14,7 @@ import { CycleBarrier } from './cycleBarrier.js';
 import { DeviceView, IOVECS, type QueueView } from './deviceView.js';
 import { EpollEngine } from './engine/epollEngine.js';
 import type { Engine } from './engine/engine.js';
-import { EVENT_WORDS as ENGINE_EVENT_WORDS } from './engine/engine.js';
+import { EINTR, EVENT_WORDS as ENGINE_EVENT_WORDS } from './engine/engine.js';
 import {
   ACK_NOW,
   DEVICE,
@@ -540,7 +540,8 @@ export class PollWorker implements TcpHost {
   private interrupt(queue: QueueView): void {
     if (queue.callFd < 0) return;
     this.counters[C.interrupts]!++;
-    this.engine.signal(queue.callFd);
+    // Only a write that was waiting is interrupted: see stuckCalls.ts.
+    if (this.engine.signal(queue.callFd) === -EINTR) queue.virtqueue.broken = BROKEN_CALL;
   }
 }
 

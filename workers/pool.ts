@@ -32,6 +32,7 @@ import {
   createPoolMemory,
 } from './poolMemory.js';
 import { SpscRing } from './shared/spscRing.js';
+import { StuckCalls } from './stuckCalls.js';
 
 /** A worker that dies so often within a minute isn't started again: it would die for ever. */
 const MAX_DEATHS_PER_MINUTE = 20;
@@ -114,6 +115,7 @@ export class Pool {
   private readonly devices: (PoolDevice | undefined)[] = [];
   private readonly piscina: Piscina<WorkerTask, void>;
   private readonly tcp: TcpSettings;
+  private readonly stuckCalls: StuckCalls;
   private lastTicket = 0;
   private closing: Promise<void> | undefined;
   private readonly stopAtExit = (): void => this.tellToStop();
@@ -137,6 +139,7 @@ export class Pool {
       end.watcher = addon.watch(end.eventFd, { readable: true }, () => this.readEvents(end));
     }
     for (const end of this.workers) this.start(end, false);
+    this.stuckCalls = new StuckCalls(addon, new Int32Array(this.memory.workerWords), workers);
     process.on('exit', this.stopAtExit);
   }
 
@@ -223,6 +226,7 @@ export class Pool {
     process.off('exit', this.stopAtExit);
     this.tellToStop();
     await Promise.allSettled(this.workers.map(({ task }) => task));
+    this.stuckCalls.close();
     await this.piscina.destroy();
     for (const end of this.workers) {
       this.giveUp(end);

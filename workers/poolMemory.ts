@@ -30,6 +30,8 @@ export const HEARTBEAT = 1;
 export const FREE_RECORDS = 2;
 /** 1: the worker is to end, whatever else waits for it. Written by the main thread. */
 export const STOP = 3;
+/** The worker's thread, for `Addon.interruptThread`; 0: none yet. */
+export const THREAD = 4;
 
 export interface PoolDimensions {
   readonly workers: number;

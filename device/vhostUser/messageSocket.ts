@@ -43,7 +43,11 @@ export class MessageSocket {
     const fds: number[] = [];
     try {
       const started = await this.fill(this.header, fds);
-      if (started === 0) return undefined;
+      if (started === 0) {
+        // We may have closed in the middle of a header.
+        closeAll(this.addon, fds);
+        return undefined;
+      }
       if (started < HEADER_SIZE) throw new VhostUserProtocolError('the connection ended within a message header');
       const header = decodeHeader(this.header);
       checkHeader(header);
@@ -127,9 +131,9 @@ export class MessageSocket {
   }
 }
 
-/** Closes descriptors and empties the list. */
+/** Closes descriptors and empties the list. Resets those that are connections: else one that lingers (SO_LINGER) would keep us waiting. */
 export function closeAll(addon: Addon, fds: number[]): void {
-  for (const fd of fds.splice(0)) addon.close(fd);
+  for (const fd of fds.splice(0)) addon.closeReset(fd);
 }
 
 function checkHeader(header: MessageHeader): void {

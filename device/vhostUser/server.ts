@@ -7,22 +7,29 @@ import { addon as nativeAddon } from '../../src/native/addon.js';
 import type { Addon, FdWatcher } from '../../src/native/addon.js';
 import type { DeviceConfig, DeviceDataPlane } from '../dataPlane.js';
 import { errorCode, errorText } from './errors.js';
+import { LimitedLog } from './limitedLog.js';
 import { VhostUserSession } from './session.js';
 import type { SessionEnd, VhostUserLog } from './session.js';
 import { listenOn, socketError } from './socketFile.js';
 
-/** A front end that comes while another is served waits so long for that one to leave: a VMM that restarts overtakes its own goodbye. */
+/**
+ * A front end that comes while another is served waits so long for that one to leave: a VMM that restarts overtakes its
+ * own goodbye. One that has not finished its first message by then loses its place to who waits.
+ */
 const TAKEOVER_MS = 1000;
 /** Front ends that may wait so; more are refused at once. */
-const MAX_WAITING = 8;
+const MAX_WAITING = 128;
+/** Connections that have yet to send their first byte: they keep nobody waiting; with more the oldest is closed. */
+const MAX_SILENT = 128;
 /** Client mode: pause between attempts to connect. */
 const RECONNECT_MS = 500;
 /** Pause after accept(2) failed for want of descriptors or memory: the listening socket stays readable meanwhile. */
 const ACCEPT_RETRY_MS = 1000;
 /** Connections accepted in one turn of the event loop. */
 const ACCEPTS_PER_TURN = 16;
-/** Pause after a front end ended as the one before it: some try again at once, for ever. */
+/** Pause after a front end ended as so many before it: some try again at once, for ever. */
 const REPEAT_PAUSE_MS = 50;
+const REPEATS = 100;
 const EAGAIN = 11;
 const ECONNABORTED = 103;
 
@@ -49,7 +56,10 @@ interface Waiting {
 export class VhostUserServer {
   private readonly addon: Addon;
   private session: VhostUserSession | undefined;
+  /** When it began, ms. */
+  private servedSince = 0;
   private serving: Promise<void> = Promise.resolve();
+  private readonly silent = new Map<number, FdWatcher>();
   private readonly waiting: Waiting[] = [];
   private listenFd = -1;
   private removeSocketFile: () => void = () => undefined;
@@ -58,11 +68,16 @@ export class VhostUserServer {
   private closed = false;
   /** How the last front end ended, if not well: one that comes back only to end the same way is logged once. */
   private lastTrouble: string | undefined;
+  /** How many have ended so, one after the other. */
+  private repeats = 0;
   private saidWaiting = false;
   /** Said once for each front end served. */
   private saidRefused = false;
 
-  constructor(private readonly options: VhostUserServerOptions) {
+  private readonly options: VhostUserServerOptions;
+
+  constructor(options: VhostUserServerOptions) {
+    this.options = { ...options, log: new LimitedLog(options.log) };
     this.addon = options.addon ?? nativeAddon;
   }
 
@@ -97,6 +112,7 @@ export class VhostUserServer {
       this.addon.close(this.listenFd);
       this.listenFd = -1;
     }
+    for (const fd of this.silent.keys()) this.closeSilent(fd);
     for (const { fd, timer } of this.waiting.splice(0)) {
       clearTimeout(timer);
       this.addon.close(fd);
@@ -117,7 +133,7 @@ export class VhostUserServer {
   private accept(): void {
     for (let n = 0; n < ACCEPTS_PER_TURN; n++) {
       const fd = this.addon.unixAccept(this.listenFd);
-      if (fd >= 0) this.admit(fd);
+      if (fd >= 0) this.expect(fd);
       else if (fd === -EAGAIN) return;
       else if (fd !== -ECONNABORTED) return this.pauseAccepting(-fd);
     }
@@ -132,6 +148,23 @@ export class VhostUserServer {
     this.later(ACCEPT_RETRY_MS, () => this.watchListener());
   }
 
+  /** Front ends speak first: who doesn't is not let in. */
+  private expect(fd: number): void {
+    const watcher = this.addon.watch(fd, { readable: true }, () => {
+      watcher.close();
+      this.silent.delete(fd);
+      this.admit(fd);
+    });
+    this.silent.set(fd, watcher);
+    if (this.silent.size > MAX_SILENT) this.closeSilent(this.silent.keys().next().value!);
+  }
+
+  private closeSilent(fd: number): void {
+    this.silent.get(fd)!.close();
+    this.silent.delete(fd);
+    this.addon.close(fd);
+  }
+
   private admit(fd: number): void {
     if (this.session === undefined) this.serve(fd);
     else if (this.waiting.length >= MAX_WAITING) this.refuse(fd);
@@ -139,6 +172,15 @@ export class VhostUserServer {
   }
 
   private giveUpWaiting(fd: number): void {
+    // A timer that is a little early must not cost the one who waits its place.
+    const silent = this.session?.spoke === false && performance.now() - this.servedSince > TAKEOVER_MS / 2;
+    if (silent) {
+      this.options.log.warn(
+        `vhost-user: dropped a front end at ${this.options.path} that didn't finish its first message: another one waits`,
+      );
+      this.session?.close();
+      return;
+    }
     this.waiting.splice(
       this.waiting.findIndex((waiting) => waiting.fd === fd),
       1,
@@ -162,6 +204,7 @@ export class VhostUserServer {
       if (afterTrouble) log.info(connected);
     });
     this.session = session;
+    this.servedSince = performance.now();
     this.saidRefused = false;
     if (!afterTrouble) log.info(connected);
     this.options.onConnect?.();
@@ -170,12 +213,12 @@ export class VhostUserServer {
 
   private ended(end: SessionEnd): void {
     this.session = undefined;
-    const repeated = this.report(end);
+    this.repeats = this.report(end) && end.spoke ? this.repeats + 1 : 0;
     this.options.onDisconnect?.();
     if (this.closed) return;
     if (this.options.mode === 'client') {
       this.later(RECONNECT_MS, () => this.reconnect());
-    } else if (repeated) {
+    } else if (this.repeats > REPEATS) {
       this.unwatchListener();
       this.later(REPEAT_PAUSE_MS, () => this.serveNext());
     } else {

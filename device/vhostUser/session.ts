@@ -10,7 +10,7 @@
  */
 import type { Addon } from '../../src/native/addon.js';
 import type { DeviceConfig, DeviceDataPlane } from '../dataPlane.js';
-import { DEVICE_FEATURES, featuresFault, VHOST_USER_F_PROTOCOL_FEATURES } from '../features.js';
+import { DEVICE_FEATURES, featuresFault, usableFeatures, VHOST_USER_F_PROTOCOL_FEATURES } from '../features.js';
 import { NET_CONFIG_SIZE, netConfigSpace } from '../netConfig.js';
 import { errorText, VhostUserProtocolError, VhostUserRequestError } from './errors.js';
 import { checkedRegion, MemoryTable } from './memoryTable.js';
@@ -32,6 +32,8 @@ export interface VhostUserLog {
 export interface SessionEnd {
   /** What the front end, or the data plane, did wrong; `undefined` if the front end left, or `close` was called. */
   readonly failure: string | undefined;
+  /** The front end sent a message. */
+  readonly spoke: boolean;
   /** The front end got so far as to share its memory. */
   readonly setUp: boolean;
 }
@@ -51,6 +53,8 @@ export class VhostUserSession {
   private protocolFeatures = 0n;
   private closing = false;
   private setUp = false;
+  /** The front end has sent a whole message. */
+  spoke = false;
 
   /** Takes the connected socket over. */
   constructor(
@@ -79,7 +83,8 @@ export class VhostUserSession {
     }
     this.socket.close();
     try {
-      await this.dataPlane.reset();
+      // Who said nothing has changed nothing.
+      if (this.spoke) await this.dataPlane.reset();
     } catch (error) {
       failure ??= `the data plane could not be reset: ${errorText(error)}`;
     }
@@ -88,7 +93,7 @@ export class VhostUserSession {
     this.vrings.release();
     this.closeRegions(this.memory.regions);
     closeAll(this.addon, leftover);
-    return { failure, setUp: this.setUp };
+    return { failure, spoke: this.spoke, setUp: this.setUp };
   }
 
   /** Ends the connection; `run` resolves soon. */
@@ -102,6 +107,7 @@ export class VhostUserSession {
     for (;;) {
       const message = await this.socket.receive();
       if (message === undefined) return;
+      this.spoke = true;
       try {
         await this.answer(message);
         closeAll(this.addon, message.fds);
@@ -227,10 +233,11 @@ export class VhostUserSession {
   private async setFeatures(features: bigint): Promise<undefined> {
     // QEMU tells the same set once for each queue pair, when the pairs before already run.
     if (features === this.features) return;
-    const fault = featuresFault(features & ~VHOST_USER_F_PROTOCOL_FEATURES);
+    const accepted = features & ~VHOST_USER_F_PROTOCOL_FEATURES;
+    const fault = featuresFault(accepted);
     if (fault !== undefined) throw new VhostUserRequestError(fault);
     await this.vrings.setFeatures(features);
-    await this.dataPlane.setFeatures(features & ~VHOST_USER_F_PROTOCOL_FEATURES);
+    await this.dataPlane.setFeatures(usableFeatures(accepted));
     this.features = features;
   }
 

@@ -158,7 +158,7 @@ export class Vrings {
     const ring = this.rings.find((candidate) => candidate.running?.queue === queue);
     if (ring === undefined) return undefined;
     ring.broken = true;
-    if (ring.err !== NO_FD) this.addon.eventfdSignal(ring.err);
+    if (ring.err !== NO_FD) this.addon.eventfdSignalForeign(ring.err);
     return ring.index;
   }
 

@@ -1,12 +1,13 @@
 /** From the command line's options to the network's. */
 import { availableParallelism } from 'node:os';
 import type { RunConfig } from '../config.js';
+import type { Logger } from '../log.js';
 import type { NetworkOptions } from '../network.js';
 
 type NetworkFlags = Pick<RunConfig, 'workers' | 'mtu' | 'allowHostLoopback' | 'engine'>;
 
 /** @param queues queue pairs of the one device that will be served */
-export function networkOptions(config: NetworkFlags, queues: number): NetworkOptions {
+export function networkOptions(config: NetworkFlags, queues: number, log: Logger): NetworkOptions {
   const { mtu, allowHostLoopback } = config;
-  return { workers: config.workers ?? Math.min(queues, availableParallelism()), queues, mtu, allowHostLoopback };
+  return { workers: config.workers ?? Math.min(queues, availableParallelism()), queues, mtu, allowHostLoopback, log };
 }

@@ -131,8 +131,13 @@ export interface Addon {
   epollWait(epoll: number, timeout: number): number;
   /** A non-blocking, close-on-exec eventfd. */
   eventfdCreate(): number;
-  /** hot: adds 1. Returns 0 or -errno. */
+  /**
+   * hot: adds 1. Returns 0 or -errno: -EAGAIN if it is full and non-blocking. If it is full and blocking, whoever shares
+   * it having made it so, this waits until somebody reads it, or until `interruptThread` (-EINTR).
+   */
   eventfdSignal(fd: number): number;
+  /** Adds 1 to an eventfd that others may have filled and made blocking: gives up after 10 ms (-EINTR). */
+  eventfdSignalForeign(fd: number): number;
   /** hot: reads and so clears it. Returns 0 or -errno (-EAGAIN if it was clear). */
   eventfdDrain(fd: number): number;
 
@@ -147,6 +152,10 @@ export interface Addon {
   getAffinity(): number[];
   /** sched_setaffinity(2) of the calling thread. */
   setAffinity(cpus: readonly number[]): void;
+  /** gettid(2) of the calling thread, which `interruptThread` may interrupt from then on. */
+  threadId(): number;
+  /** Makes a system call that keeps that thread of this process waiting return EINTR. Returns 0 or -errno (-ESRCH: no such thread). */
+  interruptThread(thread: number): number;
 
   // -- descriptors and UNIX sockets, for the main thread ----------------------------------------------------------------
 

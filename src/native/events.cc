@@ -7,6 +7,7 @@
 
 #include "errors.h"
 #include "exports.h"
+#include "interruption.h"
 #include "scratch.h"
 
 namespace slipway {
@@ -14,6 +15,8 @@ namespace {
 
 /** Elements of the events scratch for each event: token, generation, bits. */
 constexpr uint32_t kEventElements = 3;
+/** How long somebody else's eventfd may keep a thread that has other work. */
+constexpr int64_t kForeignMilliseconds = 10;
 
 Napi::Value epollCreate(const Napi::CallbackInfo &info) {
   return Napi::Number::New(info.Env(), checked(info.Env(), "epoll_create1", epoll_create1(EPOLL_CLOEXEC)));
@@ -62,6 +65,12 @@ int32_t eventfdSignal(ThreadState &, int32_t fd) {
   return write(fd, &one, sizeof one) == sizeof one ? 0 : -errno;
 }
 
+/** Whoever else has the eventfd can fill it and make it blocking, at any time: so nothing but a signal ends the wait. */
+int32_t eventfdSignalForeign(ThreadState &state, int32_t fd) {
+  Deadline deadline(kForeignMilliseconds);
+  return deadline.armed() ? eventfdSignal(state, fd) : -EAGAIN;
+}
+
 int32_t eventfdDrain(ThreadState &, int32_t fd) {
   uint64_t count;
   return read(fd, &count, sizeof count) == sizeof count ? 0 : -errno;
@@ -77,6 +86,7 @@ void exportEvents(Exports &exports) {
   exports.hot<epollWait>("epollWait");
   exports.setUp<eventfdCreate>("eventfdCreate");
   exports.hot<eventfdSignal>("eventfdSignal");
+  exports.hot<eventfdSignalForeign>("eventfdSignalForeign");
   exports.hot<eventfdDrain>("eventfdDrain");
 }
 

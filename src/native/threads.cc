@@ -1,10 +1,14 @@
-/** On which CPUs the calling thread runs. */
+/** Threads: on which CPUs the calling one runs, and a way to call one back from the kernel. */
 #include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <climits>
 
 #include "arguments.h"
 #include "exports.h"
+#include "interruption.h"
 
 namespace slipway {
 namespace {
@@ -37,11 +41,22 @@ void setAffinity(const Napi::CallbackInfo &info) {
   checked(info.Env(), "sched_setaffinity", sched_setaffinity(0, kSetBytes, &set.head));
 }
 
+Napi::Value threadId(const Napi::CallbackInfo &info) {
+  allowInterruption();
+  return Napi::Number::New(info.Env(), static_cast<double>(syscall(SYS_gettid)));
+}
+
+int32_t interruptThread(ThreadState &, int32_t thread) {
+  return syscall(SYS_tgkill, getpid(), thread, kInterruptSignal) == 0 ? 0 : -errno;
+}
+
 }  // namespace
 
 void exportThreads(Exports &exports) {
   exports.setUp<getAffinity>("getAffinity");
   exports.setUp<setAffinity>("setAffinity");
+  exports.setUp<threadId>("threadId");
+  exports.hot<interruptThread>("interruptThread");
 }
 
 }  // namespace slipway

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -12,8 +13,8 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-async function startServing(path: string): Promise<Invocation> {
-  const invocation = startSlipway(['serve', '--vhost-user', path, '--queues', '2', '--workers', '1']);
+async function startServing(path: string, ...more: readonly string[]): Promise<Invocation> {
+  const invocation = startSlipway(['serve', '--vhost-user', path, '--queues', '2', '--workers', '1', ...more]);
   const { stdout } = invocation.child;
   if (stdout === null) throw new Error('no standard output');
   await once(stdout, 'readable');
@@ -21,6 +22,20 @@ async function startServing(path: string): Promise<Invocation> {
 }
 
 describe('slipway serve', () => {
+  it.for([
+    ['info', /a front end connected[^]*dropped the front end/],
+    ['silent', /^$/],
+  ] as const)("its log level is the network's: %s", async ([level, says]) => {
+    const path = join(folder, `${level}.socket`);
+    const { child, outcome } = await startServing(path, '--log-level', level);
+    const frontEnd = connect(path);
+    // No vhost-user message has version 0: the connection ends, with a warning.
+    frontEnd.resume().write(new Uint8Array(12));
+    await once(frontEnd, 'close');
+    child.kill('SIGTERM');
+    expect((await outcome).stderr).toMatch(says);
+  });
+
   it.for(['SIGINT', 'SIGTERM'] as const)('says in one line that it listens, and ends with 0 on %s', async (signal) => {
     const path = join(folder, `${signal}.socket`);
     const { child, outcome } = await startServing(path);

@@ -1,7 +1,9 @@
 /** Hostile front ends and hostile rings against a whole network, its workers included: nothing dies, nothing leaks. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { addon } from '../../src/native/addon.js';
@@ -73,7 +75,7 @@ describe('rings full of noise (virtio 1.2 §2.7)', () => {
   it('break their queue or are dropped, and the workers live on', async () => {
     const { region, buffer } = addon.mapRegion(guest.memory, 0, fe.Guest.SIZE);
     const view = new DataView(buffer);
-    const attack = async (rings: Rings): Promise<void> => {
+    const attack = async (rings: Rings & { seed: Uint8Array }): Promise<void> => {
       const bytes = new Uint8Array(buffer);
       for (let n = 0; n < bytes.length; n++) bytes[n] = rings.seed[n % rings.seed.length]!;
       const frontEnd = fe.FrontEnd.connect(path);
@@ -92,12 +94,60 @@ describe('rings full of noise (virtio 1.2 §2.7)', () => {
   }, 120_000);
 });
 
+/** Fills an eventfd and makes it blocking: a child's standard descriptors are, and O_NONBLOCK is shared with it. */
+function fillAndBlock(fd: number): void {
+  writeSync(fd, new Uint8Array(BigUint64Array.of(2n ** 64n - 2n).buffer));
+  spawnSync('true', { stdio: [fd, 'ignore', 'ignore'] });
+}
+
+describe('eventfds that a front end has filled, and made blocking after it handed them over', () => {
+  it('keep neither a worker nor the control plane', async () => {
+    const { region, buffer } = addon.mapRegion(guest.memory, 0, fe.Guest.SIZE);
+    const rings = {
+      descriptors: [{ address: BigInt(guest.region.guestAddress + 0x10000), length: 64, flags: 0, next: 0 }],
+      heads: [0],
+      availIdx: 1,
+    };
+    const call = addon.eventfdCreate();
+    const err = addon.eventfdCreate();
+    const frontEnd = fe.FrontEnd.connect(path);
+    await bringUp(frontEnd, guest);
+    new Uint8Array(buffer).fill(0);
+    const view = new DataView(buffer);
+    fillRing(view, 1, { ...rings, availIdx: 0 });
+    startRing(frontEnd, guest, 1);
+    frontEnd.send(fe.SET_VRING_CALL, fe.u64(1), [call]);
+    frontEnd.send(fe.SET_VRING_ERR, fe.u64(1), [err]);
+    await obeyed(frontEnd, fe.SET_VRING_ENABLE, fe.state(1, 1));
+    for (const fd of [call, err]) {
+      addon.eventfdDrain(fd);
+      fillAndBlock(fd);
+    }
+    // One chain to give back: the interrupt for it can't be written.
+    fillRing(view, 1, rings);
+    addon.eventfdSignal(guest.kick);
+    await behavesBeside(frontEnd);
+    frontEnd.close();
+    await behaves();
+    expect(deaths()).toBe(0);
+    for (const fd of [call, err]) addon.close(fd);
+    addon.unmapRegion(region);
+  });
+});
+
+/** Every ring can still be stopped, which all workers must obey; the one that was broken too. */
+async function behavesBeside(frontEnd: fe.FrontEnd): Promise<void> {
+  for (let n = 0; n < 20; n++) {
+    await delay(50);
+    await frontEnd.settled();
+  }
+  for (const ring of [0, 1]) await frontEnd.ask(fe.GET_VRING_BASE, fe.state(ring, 0));
+}
+
 interface Rings {
   readonly descriptors: readonly { address: bigint; length: number; flags: number; next: number }[];
   readonly heads: readonly number[];
   readonly availIdx: number;
-  /** What the rest of memory is filled with, again and again. */
-  readonly seed: Uint8Array;
 }
 
 function fillRing(view: DataView, ring: number, rings: Rings): void {

@@ -1,9 +1,24 @@
+import { spawnSync } from 'node:child_process';
+import { writeSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { addon } from '../../src/native/addon.js';
-import { bindScratch, EAGAIN, EINVAL, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from './support.js';
+import {
+  bindScratch,
+  EAGAIN,
+  EINVAL,
+  EPOLLET,
+  EPOLLIN,
+  EPOLLOUT,
+  EPOLLRDHUP,
+  exitOf,
+  startWorker,
+  until,
+} from './support.js';
 
 const EEXIST = 17;
 const ENOENT = 2;
+const ESRCH = 3;
+const EINTR = 4;
 
 let fds: number[] = [];
 let epoll = -1;
@@ -34,6 +49,47 @@ describe('eventfd', () => {
     expect(addon.eventfdSignal(fd)).toBe(0);
     expect(addon.eventfdDrain(fd)).toBe(0);
     expect(addon.eventfdDrain(fd)).toBe(-EAGAIN);
+  });
+});
+
+/** Fills an eventfd and makes it blocking: a child's standard descriptors are, and O_NONBLOCK is shared with it. */
+function fillAndBlock(fd: number): void {
+  const most = new Uint8Array(BigUint64Array.of(2n ** 64n - 2n).buffer);
+  writeSync(fd, most);
+  spawnSync('true', { stdio: [fd, 'ignore', 'ignore'] });
+}
+
+describe('an eventfd that is full', () => {
+  it('takes no more: EAGAIN', () => {
+    const fd = eventfd();
+    writeSync(fd, new Uint8Array(BigUint64Array.of(2n ** 64n - 2n).buffer));
+    expect(addon.eventfdSignal(fd)).toBe(-EAGAIN);
+    expect(addon.eventfdSignalForeign(fd)).toBe(-EAGAIN);
+  });
+
+  it('and was made blocking keeps a careful writer for a moment only: EINTR', () => {
+    const fd = eventfd();
+    fillAndBlock(fd);
+    expect(addon.eventfdSignalForeign(fd)).toBe(-EINTR);
+    expect(addon.eventfdDrain(fd)).toBe(0);
+    expect(addon.eventfdSignalForeign(fd)).toBe(0);
+  });
+
+  it('and was made blocking keeps a thread until that is interrupted: EINTR', async () => {
+    const fd = eventfd();
+    fillAndBlock(fd);
+    const code = 'parentPort.postMessage(addon.threadId()); parentPort.postMessage(addon.eventfdSignal(workerData));';
+    const worker = startWorker(code, fd);
+    const exited = exitOf(worker);
+    const said: number[] = [];
+    worker.on('message', (value: number) => said.push(value));
+    await until(() => {
+      if (said[0] !== undefined) addon.interruptThread(said[0]);
+      return said[1];
+    });
+    expect(said[1]).toBe(-EINTR);
+    await exited;
+    expect(addon.interruptThread(said[0]!)).toBe(-ESRCH);
   });
 });
 

@@ -115,8 +115,8 @@ export class Nat {
     const length = this.ipTotal - header;
     const tcp = ip + header;
     const s = this.parsed;
-    const tcpHeader = dataOffset(bytes, tcp);
-    if (length < TCP_HEADER || tcpHeader < TCP_HEADER || tcpHeader > length) {
+    const tcpHeader = length < TCP_HEADER ? 0 : dataOffset(bytes, tcp);
+    if (tcpHeader < TCP_HEADER || tcpHeader > length) {
       this.counters[C.malformedFrames]!++;
       return DONE;
     }

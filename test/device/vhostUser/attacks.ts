@@ -58,30 +58,6 @@ export const ATTACKS: readonly Attack[] = [
   },
   { name: 'SET_FEATURES with bit 63', request: fe.SET_FEATURES, payload: fe.u64(1n << 63n), says: 'not offered' },
   {
-    name: 'SET_FEATURES: GUEST_TSO4 without GUEST_CSUM',
-    request: fe.SET_FEATURES,
-    payload: fe.u64(1n << 7n),
-    says: 'requires',
-  },
-  {
-    name: 'SET_FEATURES: GUEST_TSO6 without GUEST_CSUM',
-    request: fe.SET_FEATURES,
-    payload: fe.u64(1n << 8n),
-    says: 'requires',
-  },
-  {
-    name: 'SET_FEATURES: HOST_TSO4 without CSUM',
-    request: fe.SET_FEATURES,
-    payload: fe.u64(1n << 11n),
-    says: 'requires',
-  },
-  {
-    name: 'SET_FEATURES: HOST_TSO6 without CSUM',
-    request: fe.SET_FEATURES,
-    payload: fe.u64(1n << 12n),
-    says: 'requires',
-  },
-  {
     name: 'SET_FEATURES with another set while a ring runs',
     request: fe.SET_FEATURES,
     payload: fe.u64(0),

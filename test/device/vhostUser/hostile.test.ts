@@ -253,7 +253,8 @@ describe('disorder', () => {
           const other = harness.connect();
           other.sendBytes(bytes.subarray(0, length), fds);
           await harness.leave(other);
-          expect(harness.device.calls.splice(0)).toEqual(['reset']);
+          // Without a message there is nothing to reset.
+          expect(harness.device.calls.splice(0)).toEqual([]);
         }
       }
       // A front end that comes back to fail the same way is logged once: header and payload of two messages.

@@ -346,6 +346,18 @@ export class Trace {
     return this.turn();
   }
 
+  /** The NAT handles a frame of the test's own making. */
+  input(frame: FrameSource): Segment[] {
+    this.origin.head = this.nextHead++;
+    this.nat.input(frame, this.origin);
+    return this.turn();
+  }
+
+  /** A segment as `send` sends it, as a frame. */
+  frameOf(segment: Partial<Segment> & { flags: number }): Uint8Array {
+    return this.build(segment);
+  }
+
   /** The socket becomes connected. */
   connects(): Segment[] {
     this.socket.state = 'connected';

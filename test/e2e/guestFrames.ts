@@ -1,0 +1,46 @@
+/** Frames that a guest at 10.0.2.15 begins with, checksums complete. */
+import { pseudoHeaderSum, sum16 } from '../../workers/wire/checksum.js';
+import { setU16, setU32 } from '../../workers/wire/bytes.js';
+import { ETHERTYPE_ARP, ETHERTYPE_IPV4, writeEthernet } from '../../workers/wire/ethernet.js';
+import { PROTOCOL_TCP, PROTOCOL_UDP, parseIpv4Address, writeIpv4 } from '../../workers/wire/ipv4.js';
+import { TCP_SYN, writeTcp } from '../../workers/wire/tcp.js';
+import { writeUdp } from '../../workers/wire/udp.js';
+
+const MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
+const BROADCAST = new Uint8Array(6).fill(0xff);
+const GUEST = parseIpv4Address('10.0.2.15');
+const GATEWAY = parseIpv4Address('10.0.2.2');
+const DHCP_MESSAGE = 300;
+
+/** Who has 10.0.2.2? */
+export function arpRequest(): Uint8Array {
+  const frame = new Uint8Array(60);
+  writeEthernet(frame, 0, BROADCAST, MAC, ETHERTYPE_ARP);
+  frame.set([0, 1, 8, 0, 6, 4, 0, 1], 14);
+  frame.set(MAC, 22);
+  setU32(frame, 28, GUEST);
+  setU32(frame, 38, GATEWAY);
+  return frame;
+}
+
+/** DHCPDISCOVER with nothing but its message type. */
+export function dhcpDiscover(): Uint8Array {
+  const frame = new Uint8Array(42 + DHCP_MESSAGE);
+  writeEthernet(frame, 0, BROADCAST, MAC, ETHERTYPE_IPV4);
+  writeIpv4(frame, 14, 28 + DHCP_MESSAGE, 0, PROTOCOL_UDP, 0, -1);
+  writeUdp(frame, 34, 68, 67, 8 + DHCP_MESSAGE);
+  frame.set([1, 1, 6, 0, 1, 2, 3, 4], 42);
+  frame.set(MAC, 42 + 28);
+  frame.set([0x63, 0x82, 0x53, 0x63, 53, 1, 1, 255], 42 + 236);
+  return frame;
+}
+
+/** A connection to a port of the gateway. */
+export function tcpSyn(port: number): Uint8Array {
+  const frame = new Uint8Array(54);
+  writeEthernet(frame, 0, BROADCAST, MAC, ETHERTYPE_IPV4);
+  writeIpv4(frame, 14, 40, 0, PROTOCOL_TCP, GUEST, GATEWAY);
+  writeTcp(frame, 34, 40_000, port, 1, 0, 20, TCP_SYN, 65_535);
+  setU16(frame, 50, ~sum16(frame, 34, 20, pseudoHeaderSum(GUEST, GATEWAY, PROTOCOL_TCP, 20)));
+  return frame;
+}
