@@ -17,7 +17,7 @@ import { listenOn, socketError } from './socketFile.js';
  * own goodbye. One that has not finished its first message by then loses its place to who waits.
  */
 const TAKEOVER_MS = 1000;
-/** Front ends that may wait so; more are refused at once. */
+/** Front ends that may wait so; one more, and the one that waits longest is refused: most likely it has gone by itself. */
 const MAX_WAITING = 128;
 /** Connections that have yet to send their first byte: they keep nobody waiting; with more the oldest is closed. */
 const MAX_SILENT = 128;
@@ -166,12 +166,17 @@ export class VhostUserServer {
   }
 
   private admit(fd: number): void {
-    if (this.session === undefined) this.serve(fd);
-    else if (this.waiting.length >= MAX_WAITING) this.refuse(fd);
-    else this.waiting.push({ fd, timer: setTimeout(() => this.giveUpWaiting(fd), TAKEOVER_MS) });
+    if (this.session === undefined) {
+      this.serve(fd);
+      return;
+    }
+    this.waiting.push({ fd, timer: setTimeout(() => this.giveUpWaiting(fd), TAKEOVER_MS) });
+    if (this.waiting.length > MAX_WAITING) this.refuse(this.waiting.shift()!);
   }
 
   private giveUpWaiting(fd: number): void {
+    // Its turn comes: thousands of flows may have to end first.
+    if (this.session?.over === true) return;
     // A timer that is a little early must not cost the one who waits its place.
     const silent = this.session?.spoke === false && performance.now() - this.servedSince > TAKEOVER_MS / 2;
     if (silent) {
@@ -181,14 +186,12 @@ export class VhostUserServer {
       this.session?.close();
       return;
     }
-    this.waiting.splice(
-      this.waiting.findIndex((waiting) => waiting.fd === fd),
-      1,
-    );
-    this.refuse(fd);
+    const at = this.waiting.findIndex((waiting) => waiting.fd === fd);
+    this.refuse(this.waiting.splice(at, 1)[0]!);
   }
 
-  private refuse(fd: number): void {
+  private refuse({ fd, timer }: Waiting): void {
+    clearTimeout(timer);
     this.addon.close(fd);
     if (this.saidRefused) return;
     this.saidRefused = true;

@@ -55,6 +55,8 @@ export class VhostUserSession {
   private setUp = false;
   /** The front end has sent a whole message. */
   spoke = false;
+  /** The connection is over; what it had handed over is being released. */
+  over = false;
 
   /** Takes the connected socket over. */
   constructor(
@@ -82,6 +84,7 @@ export class VhostUserSession {
       if (!this.closing) failure = errorText(error);
     }
     this.socket.close();
+    this.over = true;
     try {
       // Who said nothing has changed nothing.
       if (this.spoke) await this.dataPlane.reset();

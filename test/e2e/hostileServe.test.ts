@@ -19,7 +19,7 @@ import { Load } from './loadedNetwork.js';
 
 const MIB = 2 ** 20;
 const TIB = 2 ** 40;
-const HANG = 30_000;
+const HANG = 120_000;
 const folder = mkdtempSync(join(tmpdir(), 'slipway-hostile-serve-'));
 const path = join(folder, 'socket');
 const guest = new fe.Guest();
@@ -358,9 +358,7 @@ it(
     await delay(1000);
     expect(ticks() - before).toBeLessThan(50);
     const small = residentMiB();
-    for (let n = 0; n < 3; n++) {
-      for (const [, attack] of ATTACKS.filter(([name]) => !name.includes('silent'))) await attack();
-    }
+    for (const [, attack] of ATTACKS.filter(([name]) => !/silent|TiB/.test(name))) await attack();
     await served();
     expect(residentMiB() - small).toBeLessThan(64);
   },

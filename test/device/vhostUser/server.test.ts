@@ -1,6 +1,7 @@
 /** The socket: who may listen where, one front end after the other, and the client mode. */
 import { existsSync, lstatSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { VhostUserSocketError } from '../../../device/vhostUser/errors.js';
 import { addon } from '../../../src/native/addon.js';
@@ -40,6 +41,22 @@ test('a front end that comes before the last one has said goodbye is served next
   await first.settled();
   const second = harness.connect();
   first.close();
+  await second.settled();
+  await harness.leave(second);
+  expect(harness.warnings).toEqual([]);
+});
+
+test('a front end that comes while much is left to release waits as long as that takes', async () => {
+  await using harness = Harness.started();
+  const first = harness.connect();
+  await first.settled();
+  const reset = harness.device.reset.bind(harness.device);
+  harness.device.reset = async () => {
+    await delay(1500);
+    await reset();
+  };
+  first.close();
+  const second = harness.connect();
   await second.settled();
   await harness.leave(second);
   expect(harness.warnings).toEqual([]);
