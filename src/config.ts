@@ -45,6 +45,7 @@ const networkOptions = {
   mtu: integer(68, 65_535),
   allowHostLoopback: z.boolean(),
   engine: oneOf(['auto', 'epoll']),
+  timing: z.boolean(),
   logLevel: oneOf(LOG_LEVELS),
 };
 

@@ -8,6 +8,8 @@ import { DEFAULT_ADDRESSES } from '../workers/nat/addresses.js';
 import { DEFAULT_TCP_TIMES } from '../workers/nat/tcpFlows.js';
 import { Pool, type WorkerState } from '../workers/pool.js';
 import type { PoolDevice } from '../workers/poolDevice.js';
+import type { StageTimes } from '../workers/stageReport.js';
+import type { StageName } from '../workers/stageTimer.js';
 import { SlipwayError, UsageError } from './errors.js';
 import { createLogger, type Logger } from './log.js';
 
@@ -28,6 +30,8 @@ export interface NetworkOptions {
   readonly connectTimeoutMs?: number;
   /** Binds each worker to a CPU of its own. Default: if there are CPUs left for others. */
   readonly pinned?: boolean;
+  /** Times the stages of packets' ways, for `stats`; costs some CPU. Default false. */
+  readonly timing?: boolean;
   readonly log?: Logger;
 }
 
@@ -55,6 +59,8 @@ export interface NetworkStats {
   /** Sums over all workers. */
   readonly counters: Record<CounterName, number>;
   readonly workers: readonly WorkerState[];
+  /** How long each stage of a packet's way took, over all workers; `undefined` without `timing`. */
+  readonly stages: Record<StageName, StageTimes> | undefined;
   /** Chains that went through each queue of each device. */
   readonly devices: readonly { path: string; connected: boolean; receiveChains: number[]; transmitChains: number[] }[];
 }
@@ -98,6 +104,7 @@ export class Network implements AsyncDisposable {
       devices: integer('maxDevices', options.maxDevices ?? 16, 1, 256),
       flows: integer('maxFlows', options.maxFlows ?? 32_768, 1, 1 << 20),
       pinned: options.pinned ?? workers < cpus,
+      timing: options.timing ?? false,
       tcp: {
         addresses: { ...DEFAULT_ADDRESSES, mtu },
         allowHostLoopback: options.allowHostLoopback ?? false,
@@ -174,7 +181,8 @@ export class Network implements AsyncDisposable {
         transmitChains: chains.filter((_, queue) => queue % 2 === 1),
       };
     });
-    return { flows: workers.reduce((total, { flows }) => total + flows, 0), counters, workers, devices };
+    const flows = workers.reduce((total, { flows: own }) => total + own, 0);
+    return { flows, counters, workers, stages: this.pool.stages(), devices };
   }
 
   /** The network's state, for a look inside a running program. */

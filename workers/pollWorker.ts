@@ -48,6 +48,7 @@ import {
 } from './poolMemory.js';
 import { Shard } from './shard.js';
 import { SpinBudget } from './spinBudget.js';
+import { INTERRUPT, PARSED, PUBLISHED, RECEIVED, SENT, type StageTimer, createStageTimer } from './stageTimer.js';
 
 /** Chains of one transmit queue, packets of one handoff ring, and flows' turns, per cycle. */
 const TX_BUDGET = 64;
@@ -96,9 +97,10 @@ export class PollWorker implements TcpHost {
   private readonly origin = new Origin();
   private readonly heldOrigin = new Origin();
   private readonly frames = new Map<number, TransmitFrame>();
-  /** Queues that this worker serves and that run. */
+  /** Queues that this worker serves and that run. Each cycle walks it by index: until it is optimized, for-of allocates. */
   private mine: QueueView[] = [];
   private anyPolled = false;
+  private readonly timer: StageTimer;
   private readonly spin = new SpinBudget();
   /** Whether the next cycle looks for work itself, instead of being told. */
   private spinning = false;
@@ -112,11 +114,12 @@ export class PollWorker implements TcpHost {
     const { memory, worker } = settings;
     this.iovecs = new Uint32Array(new SharedArrayBuffer(12 * IOVECS));
     const events = new Int32Array(new SharedArrayBuffer(4 * ENGINE_EVENT_WORDS * MAX_EVENTS));
-    const clock = new Int32Array(new SharedArrayBuffer(8));
+    const clock = new Int32Array(new SharedArrayBuffer(12));
     addon.bindScratch(this.iovecs, events, clock);
     addon.readClock();
     this.engine = new EpollEngine(addon, settings.epoll, events, clock);
     this.counters = new Float64Array(memory.counters[worker]!);
+    this.timer = createStageTimer(addon, clock, memory.stages[worker]);
     this.words = new Int32Array(memory.workerWords);
     this.wordsAt = worker * WORKER_WORDS;
     const freeWord = this.words.subarray(this.wordsAt + FREE_RECORDS, this.wordsAt + FREE_RECORDS + 1);
@@ -178,8 +181,8 @@ export class PollWorker implements TcpHost {
 
   /** Obeys drivers that changed how many queue pairs they use, before this cycle fills any buffer. */
   private noteActivePairs(): void {
-    for (const view of this.devices) {
-      if (view?.activePairsChanged() !== true) continue;
+    for (let n = 0; n < this.devices.length; n++) {
+      if (this.devices[n]?.activePairsChanged() !== true) continue;
       this.queuesChanged();
       return;
     }
@@ -259,6 +262,7 @@ export class PollWorker implements TcpHost {
     Atomics.add(this.words, this.wordsAt + HEARTBEAT, 1);
     const events = this.engine.wait(this.sleep(controlPending));
     Atomics.store(this.words, this.wordsAt + SLEEPING, 0);
+    this.timer.start();
     this.noteActivePairs();
     if (this.anyHomeless) this.retryHomeless();
     this.handleEvents(events);
@@ -279,13 +283,16 @@ export class PollWorker implements TcpHost {
     if (controlPending() || this.handoff.pending) return 0;
     this.counters[C.sleeps]!++;
     let timeout = earlier(this.flows.shard.wheel.timeout(this.flows.now), this.flows.delayLeft);
-    for (const queue of this.mine) timeout = earlier(timeout, queue.moderation.left(this.flows.now));
+    for (let n = 0; n < this.mine.length; n++)
+      timeout = earlier(timeout, this.mine[n]!.moderation.left(this.flows.now));
     if (this.anyPolled) return earlier(timeout, POLLED_MS);
     return this.anyHomeless ? earlier(timeout, HOMELESS_MS) : timeout;
   }
 
   private anyActive(): boolean {
-    for (const queue of this.mine) if (queue.active && queue.receive === undefined) return true;
+    for (let n = 0; n < this.mine.length; n++) {
+      if (this.mine[n]!.active && this.mine[n]!.receive === undefined) return true;
+    }
     return false;
   }
 
@@ -312,7 +319,8 @@ export class PollWorker implements TcpHost {
   /** Serves the transmit queues that have something, or may have. Whether any had. */
   private transmit(): boolean {
     let any = false;
-    for (const queue of this.mine) {
+    for (let n = 0; n < this.mine.length; n++) {
+      const queue = this.mine[n]!;
       if (queue.control !== undefined) {
         if (queue.active || queue.kickFd < 0) queue.control.serve();
         continue;
@@ -378,7 +386,10 @@ export class PollWorker implements TcpHost {
       return DONE;
     }
     if (frame.length > SMALL_FRAME) queue.moderation.urgent = true;
-    return this.nat.input(frame, origin);
+    this.timer.end(PARSED);
+    const result = this.nat.input(frame, origin);
+    this.timer.end(SENT);
+    return result;
   }
 
   /** A chain is done with: back to its queue, or to the worker whose queue it is. */
@@ -413,6 +424,7 @@ export class PollWorker implements TcpHost {
   /** Gives every listed flow its turn, those that had no buffers last time first: else who gets an ACK would always overtake them. */
   private runOutput(): void {
     const { listed, waiting } = this.flows;
+    this.timer.start();
     if (listed.length > 0) {
       for (let n = Math.min(waiting.length, WAITING_BUDGET); n > 0; n--) this.turn(waiting.shift());
     }
@@ -423,6 +435,7 @@ export class PollWorker implements TcpHost {
     const { flows } = this;
     if (!flows.takeListed(flow)) return;
     const result = this.output.run(flow);
+    this.timer.end(RECEIVED);
     if (result === OUTPUT_MORE) flows.list(flow);
     else if (result === OUTPUT_BLOCKED) this.blocked(flow);
     else if (result === OUTPUT_NO_SINK) this.homeless(flow);
@@ -525,8 +538,13 @@ export class PollWorker implements TcpHost {
 
   /** Shows drivers and workers what this cycle did. */
   private flush(broken: (queue: QueueView) => void): void {
-    for (const queue of this.mine) {
-      if (this.publish(queue)) this.interrupt(queue);
+    for (let n = 0; n < this.mine.length; n++) {
+      const queue = this.mine[n]!;
+      if (this.publish(queue)) {
+        this.timer.end(PUBLISHED);
+        this.interrupt(queue);
+        this.timer.end(INTERRUPT);
+      }
       if (queue.virtqueue.broken !== 0) broken(queue);
     }
     this.handoff.flush();

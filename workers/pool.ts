@@ -32,6 +32,8 @@ import {
   createPoolMemory,
 } from './poolMemory.js';
 import { SpscRing } from './shared/spscRing.js';
+import { type StageTimes, reportStages } from './stageReport.js';
+import type { StageName } from './stageTimer.js';
 import { StuckCalls } from './stuckCalls.js';
 
 /** A worker that dies so often within a minute isn't started again: it would die for ever. */
@@ -214,6 +216,11 @@ export class Pool {
       deaths: deaths.length,
       counters: readCounters(new Float64Array(this.memory.counters[number]!)),
     }));
+  }
+
+  /** How long the stages of packets' ways took, over all workers; `undefined` unless that is timed. */
+  stages(): Record<StageName, StageTimes> | undefined {
+    return reportStages(this.memory.stages);
   }
 
   /** Stops all workers and frees everything. Devices are detached first, by their owners. */

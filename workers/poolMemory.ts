@@ -8,6 +8,7 @@ import { FLOW_WORDS } from './flow.js';
 import { HeldChains } from './heldChains.js';
 import { Directory } from './shared/directory.js';
 import { SpscRing } from './shared/spscRing.js';
+import { STAGE_BYTES } from './stageTimer.js';
 
 /** Messages of the control and event rings. */
 export const CONTROL_CAPACITY = 256;
@@ -41,6 +42,8 @@ export interface PoolDimensions {
   readonly pairs: number;
   /** Flows per worker at most. */
   readonly flows: number;
+  /** Time the stages of packets' ways. Default false. */
+  readonly timing?: boolean;
 }
 
 export interface PoolMemory extends PoolDimensions {
@@ -55,6 +58,8 @@ export interface PoolMemory extends PoolDimensions {
   readonly shards: readonly SharedArrayBuffer[];
   readonly held: readonly SharedArrayBuffer[];
   readonly counters: readonly SharedArrayBuffer[];
+  /** Histograms; see stageTimer.ts. None unless `timing` is on. */
+  readonly stages: readonly SharedArrayBuffer[];
   readonly control: readonly SharedArrayBuffer[];
   readonly events: readonly SharedArrayBuffer[];
   /** From worker a to worker b: number a × workers + b. */
@@ -65,7 +70,7 @@ const times = (count: number, bytes: number): SharedArrayBuffer[] =>
   Array.from({ length: count }, () => new SharedArrayBuffer(bytes));
 
 export function createPoolMemory(dimensions: PoolDimensions, seed: number): PoolMemory {
-  const { workers, devices, pairs, flows } = dimensions;
+  const { workers, devices, pairs, flows, timing = false } = dimensions;
   return {
     workers,
     devices,
@@ -79,6 +84,7 @@ export function createPoolMemory(dimensions: PoolDimensions, seed: number): Pool
     shards: times(workers, 4 * FLOW_WORDS * flows),
     held: times(workers, 4 * HeldChains.words(HELD_ENTRIES)),
     counters: times(workers, 8 * COUNTER_NAMES.length),
+    stages: timing ? times(workers, STAGE_BYTES) : [],
     control: times(workers, SpscRing.bytes(CONTROL_CAPACITY, CONTROL_WORDS)),
     events: times(workers, SpscRing.bytes(EVENT_CAPACITY, EVENT_WORDS)),
     handoff: times(workers * workers, SpscRing.bytes(HANDOFF_CAPACITY, HANDOFF_WORDS)),

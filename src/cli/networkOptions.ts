@@ -4,10 +4,11 @@ import type { RunConfig } from '../config.js';
 import type { Logger } from '../log.js';
 import type { NetworkOptions } from '../network.js';
 
-type NetworkFlags = Pick<RunConfig, 'workers' | 'mtu' | 'allowHostLoopback' | 'engine'>;
+type NetworkFlags = Pick<RunConfig, 'workers' | 'mtu' | 'allowHostLoopback' | 'engine' | 'timing'>;
 
 /** @param queues queue pairs of the one device that will be served */
 export function networkOptions(config: NetworkFlags, queues: number, log: Logger): NetworkOptions {
-  const { mtu, allowHostLoopback } = config;
-  return { workers: config.workers ?? Math.min(queues, availableParallelism()), queues, mtu, allowHostLoopback, log };
+  const { mtu, allowHostLoopback, timing } = config;
+  const workers = config.workers ?? Math.min(queues, availableParallelism());
+  return { workers, queues, mtu, allowHostLoopback, timing, log };
 }

@@ -77,8 +77,8 @@ export interface Addon {
    * Names this thread's scratch, read and written by the hot functions below.
    * - `iovecs`: [region, offset, length] triples, of which one call takes 1,024 at most;
    * - `events`: [token, generation, epoll event bits] triples, written by `epollWait`, 1,024 of them at most;
-   * - `clock`: [CLOCK_MONOTONIC in milliseconds, in microseconds], both modulo 2^32 as signed integers (differences by `(a - b) | 0`), written by `epollWait` and
-   *   `readClock`.
+   * - `clock`: [CLOCK_MONOTONIC in milliseconds, in microseconds, and in nanoseconds if there is a third element], modulo
+   *   2^32 as signed integers (differences by `(a - b) | 0`), written by `epollWait` and `readClock`.
    *
    * They stay bound, and alive, until the next call. Arrays over SharedArrayBuffers cost hot functions least: those over
    * ArrayBuffers are looked at before each use, since they can be detached. Throws EINVAL for a wrong type, an array

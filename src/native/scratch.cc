@@ -31,9 +31,10 @@ int32_t readClock(ThreadState &state) {
   if (!state.clock.usable(state.env)) return -EINVAL;
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  uint64_t microseconds = static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1'000;
-  state.clock.data[0] = static_cast<int32_t>(static_cast<uint32_t>(microseconds / 1'000));
-  state.clock.data[1] = static_cast<int32_t>(static_cast<uint32_t>(microseconds));
+  uint64_t nanoseconds = static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  state.clock.data[0] = static_cast<int32_t>(static_cast<uint32_t>(nanoseconds / 1'000'000));
+  state.clock.data[1] = static_cast<int32_t>(static_cast<uint32_t>(nanoseconds / 1'000));
+  if (state.clock.length > 2) state.clock.data[2] = static_cast<int32_t>(static_cast<uint32_t>(nanoseconds));
   return 0;
 }
 
