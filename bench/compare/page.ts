@@ -1,0 +1,2 @@
+import type { CompareReport } from './result.js';
+export function comparePage(report: CompareReport): string { return JSON.stringify(report); }
