@@ -142,7 +142,10 @@ function earlierRuns(
   const same =
     earlier.settings.seconds === seconds &&
     earlier.settings.warmup === warmup &&
-    sameNames(earlier.contenders, contenders.map(({ info }) => info)) &&
+    sameNames(
+      earlier.contenders,
+      contenders.map(({ info }) => info),
+    ) &&
     sameNames(earlier.loads, loads);
   if (!same) throw new UsageError(`${path} is of other contenders, loads or times; name another file`);
   return earlier.runs;

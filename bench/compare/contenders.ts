@@ -81,7 +81,16 @@ function passt(peerProgram: Passt): Contender {
   };
   const version = passtVersion(peerProgram);
   return {
-    info: { name, label: name, product: 'passt', workers: 1, queues: 1, mtu: PASST_MTU, version, command: shown(command) },
+    info: {
+      name,
+      label: name,
+      product: 'passt',
+      workers: 1,
+      queues: 1,
+      mtu: PASST_MTU,
+      version,
+      command: shown(command),
+    },
     open: () => BackEndProcess.start(command),
   };
 }

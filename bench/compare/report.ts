@@ -57,7 +57,11 @@ const KINDS: readonly Kind[] = [
     columns: OPERATIONS,
     has: ({ mode }) => mode === 'crr',
   },
-  { title: 'RR-M: a byte there, a byte back, over M connections', columns: OPERATIONS, has: ({ mode }) => mode === 'rr' },
+  {
+    title: 'RR-M: a byte there, a byte back, over M connections',
+    columns: OPERATIONS,
+    has: ({ mode }) => mode === 'rr',
+  },
   {
     title: 'Bulk over N streams, guest to host (tx) and host to guest (rx); kicks and interrupts per MB',
     columns: BULK,
@@ -131,7 +135,9 @@ function notes(report: CompareReport): readonly string[] {
       : [`~ not settled: the rates of the rounds vary by more than ${100 * UNSETTLED_COV} % (CoV); run more rounds.`]),
     ...contenders.map(({ label, version, mtu, command }) => `${label}: ${version}, MTU ${mtu}; ${command}`),
     ...contenders.map((contender) => featuresNote(report, contender)).filter((note) => note !== undefined),
-    ...failures.map(({ contender, load, round, message }) => `${contender} FAILED in ${load}, round ${round + 1}: ${message}`),
+    ...failures.map(
+      ({ contender, load, round, message }) => `${contender} FAILED in ${load}, round ${round + 1}: ${message}`,
+    ),
     `${machineLine(report.machine)}; ${report.date}.`,
   ];
 }

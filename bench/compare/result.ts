@@ -70,7 +70,11 @@ const latencySchema = z
     p99: z.number(),
     p999: z.number(),
     max: z.number(),
-    curve: z.array(z.number()).length(CURVE_QUANTILES.length).readonly().describe('at the quantiles 1 - 10^(-n/10), n = 0 … 40'),
+    curve: z
+      .array(z.number())
+      .length(CURVE_QUANTILES.length)
+      .readonly()
+      .describe('at the quantiles 1 - 10^(-n/10), n = 0 … 40'),
   })
   .describe('nearest-rank quantiles, µs');
 

@@ -54,7 +54,12 @@ export function registerCrr(bench: Command): void {
     .addOption(new Option('--close <side>', 'which side closes first').choices(['client', 'server']).default('client'))
     .option('--workers <n>', 'our poll workers (default: one per queue pair, at most one per CPU)', integer(1, 64))
     .option('--mtu <bytes>', 'our MTU', integer(1_280, 65_535), 1_500)
-    .option('--passt <command>', 'a passt to measure, [NAME=]COMMAND; may be repeated (default: the one on PATH)', addPasst, [])
+    .option(
+      '--passt <command>',
+      'a passt to measure, [NAME=]COMMAND; may be repeated (default: the one on PATH)',
+      addPasst,
+      [],
+    )
     .option(
       '--peer <name=socket>',
       'a running vhost-user back end, NAME=SOCKET[,queues=N]; may be repeated',

@@ -33,6 +33,7 @@ interface Flags {
   readonly rxBuffer: number;
   readonly fragment: number;
   readonly window: number;
+  readonly sendBuffer: number;
   readonly rto: number;
   readonly refuse: readonly FeatureName[];
   readonly strictChecksums?: true;
@@ -85,6 +86,12 @@ function addGuestOptions(command: Command): void {
     .option('--rx-buffer <bytes>', 'size of a receive buffer', integer(256, 65_536), DEVICE_DEFAULTS.rxBufferSize)
     .option('--fragment <bytes>', 'pieces that payload is cut into', integer(4_096, 65_536), DEVICE_DEFAULTS.fragment)
     .option('--window <bytes>', 'receive window', integer(1_024, 16_776_960), LOOP_DEFAULTS.windowBytes)
+    .option(
+      '--send-buffer <bytes>',
+      'most that a flow has in flight',
+      integer(4_096, 2 ** 30),
+      LOOP_DEFAULTS.sendBufferBytes,
+    )
     .option('--rto <ms>', 'least time to retransmission', integer(10, 60_000), LOOP_DEFAULTS.rtoMs)
     .option('--refuse <features>', `features not to take, of ${REFUSABLE.join(',')}`, featureList, [])
     .option('--strict-checksums', 'check checksums even where the back end vouches for them')
@@ -137,6 +144,7 @@ function loadOptions(chosen: Mode, flags: Flags): LoadOptions {
         rtoMs: flags.rto,
         timeoutMs: flags.timeout,
         windowBytes: flags.window,
+        sendBufferBytes: flags.sendBuffer,
         strictChecksums: flags.strictChecksums ?? false,
         dhcp: (flags.dhcp ?? false) || chosen === 'dhcp',
       },

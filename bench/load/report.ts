@@ -63,7 +63,8 @@ function windowsTable(result: LoadResult, bulk: boolean, colour: boolean): strin
 
 function row(window: LoadWindow, bulk: boolean): Cell[] {
   const latency = window.latency.total ?? window.latency.response;
-  const quantile = (name: 'p50' | 'p99' | 'p999'): Cell => (latency && !bulk ? { value: formatNumber(latency[name]) } : NONE);
+  const quantile = (name: 'p50' | 'p99' | 'p999'): Cell =>
+    latency && !bulk ? { value: formatNumber(latency[name]) } : NONE;
   const cpu = (use: CpuUse | undefined): Cell =>
     use ? { value: formatNumber(use.perUnit, 1), spread: `${formatNumber(use.percent)} %` } : NONE;
   return [
@@ -91,7 +92,8 @@ function notes(window: LoadWindow): string[] {
   const fairness =
     window.latency.response || streams.length < 2
       ? []
-      : [`streams: ${Math.min(...streams).toFixed(2)} to ${Math.max(...streams).toFixed(2)} Gbit/s, ` +
+      : [
+          `streams: ${Math.min(...streams).toFixed(2)} to ${Math.max(...streams).toFixed(2)} Gbit/s, ` +
             `standard deviation ${formatNumber(100 * coefficientOfVariation(streams), 1)} % of their mean`,
         ];
   return [...pairs, ...fairness, ...(counters.length > 0 ? [counters.join(', ')] : [])].map(
