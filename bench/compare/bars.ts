@@ -3,21 +3,11 @@ import { formatNumber } from '../report/table.js';
 import type { Summary } from '../report/statistics.js';
 import { html } from './html.js';
 import type { Html } from './html.js';
+import type { Load } from './loads.js';
+import type { Measure } from './measures.js';
 import { findCell } from './result.js';
-import type { CompareReport, ContenderInfo, FigureName } from './result.js';
+import type { CompareReport, ContenderInfo } from './result.js';
 import { styleOf } from './style.js';
-
-/** One figure under one load, for all contenders. */
-export interface BarCard {
-  readonly title: string;
-  readonly unit: string;
-  readonly load: string;
-  readonly figure: FigureName;
-  readonly factor: number;
-  readonly digits: number;
-  /** Which end is good; changes are shown from a line at 0. */
-  readonly better: 'more' | 'less' | 'near zero';
-}
 
 interface Row {
   readonly contender: ContenderInfo;
@@ -25,43 +15,68 @@ interface Row {
 }
 
 /** Bars from 0 to the median, with the range of the rounds; the best network is marked. Nothing if nobody has the figure. */
-export function barCard(report: CompareReport, card: BarCard): Html | undefined {
-  const rows = report.contenders.flatMap((contender): Row[] => {
-    const summary = findCell(report, contender.name, card.load)?.figures[card.figure];
-    return summary === undefined ? [] : [{ contender, summary: scaled(summary, card.factor) }];
-  });
+export function barCard(report: CompareReport, title: string, load: Load, measure: Measure): Html | undefined {
+  const rows = rowsOf(report, load, measure);
   if (rows.length === 0) return undefined;
   const low = Math.min(0, ...rows.map(({ summary }) => summary.min));
   const high = Math.max(0, ...rows.map(({ summary }) => summary.max));
-  const best = bestOf(rows, card.better);
+  const networks = rows.filter(({ contender }) => contender.product !== 'direct');
+  const best = networks.length > 1 ? bestOf(networks, measure) : undefined;
   const at = (value: number): string => ((100 * (value - low)) / (high - low || 1)).toFixed(2);
   const bars = rows.map(({ contender, summary: { median, min, max, n } }) => {
-    const figure = `${signed(median, card)}${card.unit === '%' ? ' %' : ''}`;
+    const figure = `${signed(median, measure)}${measure.unit === '%' ? ' %' : ''}`;
     const range =
-      n > 1 ? `${formatNumber(min, card.digits)} – ${formatNumber(max, card.digits)} in ${n} rounds` : 'one round';
+      n > 1
+        ? `${formatNumber(min, measure.digits)} – ${formatNumber(max, measure.digits)} in ${n} rounds`
+        : 'one round';
+    const style = styleOf(report, contender.name);
     const [from, to] = [Math.min(0, median), Math.max(0, median)];
     return html`<div class="row" data-contender="${contender.name}" title="${contender.label}: ${figure}, ${range}">
       <span class="name">${contender.label}</span>
       <span class="track"
         ><i
-          class="bar"
-          style="left:${at(from)}%;right:${100 - Number(at(to))}%;--c:var(${styleOf(report, contender.name).colour})"
+          class="bar${style.dash ? ' dash' : ''}"
+          style="left:${at(from)}%;right:${100 - Number(at(to))}%;--c:var(${style.colour})"
         ></i
         ><i class="range" style="left:${at(min)}%;right:${100 - Number(at(max))}%"></i
       ></span>
-      <span class="value${contender === best ? ' best' : ''}">${figure}</span>
+      <span class="value${contender === best?.contender ? ' best' : ''}">${figure}</span>
     </div>`;
   });
   return html`<figure class="card">
-    <figcaption><b>${card.title}</b><span>${caption(card)}</span></figcaption>
+    <figcaption><b>${title}</b><span>${caption(measure)}</span></figcaption>
     ${bars}
   </figure>`;
 }
 
+/**
+ * How ours with one worker compares with the best of the peers, as a factor. Nothing without either.
+ * @param what completes "1.5 ×"
+ */
+export function ratioTile(report: CompareReport, what: string, load: Load, measure: Measure): Html | undefined {
+  const rows = rowsOf(report, load, measure);
+  const ours = bestOf(
+    rows.filter(({ contender }) => contender.product === 'slipway' && contender.workers === 1),
+    measure,
+  );
+  const peer = bestOf(
+    rows.filter(({ contender }) => contender.product === 'passt' || contender.product === 'peer'),
+    measure,
+  );
+  if (ours === undefined || peer === undefined || peer.summary.median === 0) return undefined;
+  const ratio = ours.summary.median / peer.summary.median;
+  const figure = ({ summary }: Row): string => `${formatNumber(summary.median, measure.digits)} ${measure.unit}`;
+  return html`<div class="tile">
+    <b>${formatNumber(ratio, 2)}<small>×</small></b>
+    <p>${what} of ${peer.contender.label}</p>
+    <p class="note">${ours.contender.label} ${figure(ours)}, ${peer.contender.label} ${figure(peer)}</p>
+  </div>`;
+}
+
 /** Each stream of each round, as a share of its round's mean: a fair network has all its dots at 1. */
-export function fairnessCard(report: CompareReport, load: string, title: string): Html | undefined {
+export function fairnessCard(report: CompareReport, title: string, load: Load): Html | undefined {
   const rows = report.contenders.flatMap((contender) => {
-    const cell = findCell(report, contender.name, load);
+    const cell = findCell(report, contender.name, load.name);
     const shares = (cell?.streams ?? []).flatMap(sharesOfMean);
     return cell?.figures.unfairness === undefined ? [] : [{ contender, shares, spread: cell.figures.unfairness }];
   });
@@ -101,18 +116,24 @@ function scaled(summary: Summary, factor: number): Summary {
   return { ...summary, median: median * factor, min: min * factor, max: max * factor };
 }
 
-/** The best network; the loopback without one is no contestant. */
-function bestOf(rows: readonly Row[], better: BarCard['better']): ContenderInfo | undefined {
+/** The best of some; undefined of none. */
+function bestOf(rows: readonly Row[], { better }: Measure): Row | undefined {
   const badness = ({ summary: { median } }: Row): number =>
     better === 'more' ? -median : better === 'less' ? median : Math.abs(median);
-  const networks = rows.filter(({ contender }) => contender.product !== 'direct');
-  return networks.length < 2 ? undefined : networks.toSorted((a, b) => badness(a) - badness(b))[0]?.contender;
+  return rows.toSorted((a, b) => badness(a) - badness(b))[0];
 }
 
-function signed(value: number, { better, digits }: BarCard): string {
+function rowsOf(report: CompareReport, load: Load, { figure, factor }: Measure): readonly Row[] {
+  return report.contenders.flatMap((contender) => {
+    const summary = findCell(report, contender.name, load.name)?.figures[figure];
+    return summary === undefined ? [] : [{ contender, summary: scaled(summary, factor) }];
+  });
+}
+
+function signed(value: number, { better, digits }: Measure): string {
   return `${better === 'near zero' && value > 0 ? '+' : ''}${formatNumber(value, digits)}`;
 }
 
-function caption({ unit, better }: BarCard): string {
+function caption({ unit, better }: Measure): string {
   return better === 'near zero' ? 'nearer to 0 is better' : `${unit}, ${better} is better`;
 }

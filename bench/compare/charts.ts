@@ -2,8 +2,10 @@
 import { CURVE_QUANTILES } from '../driver/histogram.js';
 import { formatNumber } from '../report/table.js';
 import type { Load, LoadMode } from './loads.js';
+import { MEASURES } from './measures.js';
+import type { Measure } from './measures.js';
 import { findCell } from './result.js';
-import type { CompareCell, CompareReport, ContenderInfo, FigureName } from './result.js';
+import type { CompareCell, CompareReport, ContenderInfo } from './result.js';
 import { familyOf, styleOf } from './style.js';
 
 export interface ChartSeries {
@@ -23,6 +25,8 @@ export interface LineChart {
   readonly id: string;
   readonly title: string;
   readonly unit: string;
+  /** What stands below the positions. */
+  readonly xLabel: string;
   /** Positions, ascending. */
   readonly x: readonly number[];
   /** What the tooltip calls each position. */
@@ -34,10 +38,11 @@ export interface LineChart {
   readonly series: readonly ChartSeries[];
 }
 
+/** Curves begin at the median: what is faster than that troubles nobody. */
+const CURVE_START = CURVE_QUANTILES.findIndex((q) => q > 0.49);
 /** Ticks of a latency curve, by the number of nines. */
 const CURVE_TICKS = [
-  { at: 0, label: '0' },
-  { at: -Math.log10(0.5), label: '50 %' },
+  { at: CURVE_START / 10, label: '50 %' },
   { at: 1, label: '90 %' },
   { at: 2, label: '99 %' },
   { at: 3, label: '99.9 %' },
@@ -47,55 +52,55 @@ const CURVE_TICKS = [
 const ROOM = 1.08;
 const LOG_ROOM = 1.25;
 
-type Figure = Pick<LineChart, 'title' | 'unit' | 'yScale' | 'digits'> & {
-  readonly name: FigureName;
-  readonly factor: number;
-};
+/** A measure on an axis. */
+interface AxisMeasure {
+  readonly measure: Measure;
+  readonly title: string;
+  readonly yScale: LineChart['yScale'];
+}
 
-const RATE: Figure = {
-  name: 'rate',
-  factor: 1,
-  title: 'Connections per second',
-  unit: '/s',
-  yScale: 'linear',
-  digits: 0,
-};
-const CPU: Figure = { name: 'cpu', factor: 1, title: 'CPU per connection', unit: 'µs', yScale: 'linear', digits: 1 };
+const RATE: AxisMeasure = { measure: MEASURES.rate, title: 'Connections per second', yScale: 'linear' };
+const CPU: AxisMeasure = { measure: MEASURES.cpu, title: 'CPU per connection', yScale: 'linear' };
+const GIGABITS = { measure: MEASURES.gigabits, yScale: 'linear' } as const;
 
 /** Figures of CRRs against how many are going at once. */
 export function connectionCharts(report: CompareReport): readonly LineChart[] {
   const loads = loadsOf(report, 'crr').toSorted((a, b) => a.flows - b.flows);
   if (loads.length < 2) return [];
-  const figures: readonly Figure[] = [
+  const shown: readonly AxisMeasure[] = [
     RATE,
-    { name: 'p99', factor: 1, title: '99th percentile of a connection', unit: 'µs', yScale: 'log', digits: 0 },
+    { measure: MEASURES.p99, title: '99th percentile of a connection', yScale: 'log' },
     CPU,
-    { name: 'interrupts', factor: 1, title: 'Interrupts per connection', unit: '', yScale: 'linear', digits: 2 },
+    { measure: MEASURES.interrupts, title: 'Interrupts per connection', yScale: 'linear' },
   ];
   const x = loads.map(({ flows }) => Math.log2(flows));
   const axis = {
+    xLabel: 'connections at a time',
     x,
     names: loads.map(({ flows }) => (flows === 1 ? 'one at a time' : `${flows} at a time`)),
     ticks: loads.map(({ flows }, n) => ({ at: x[n] ?? 0, label: String(flows) })),
   };
-  return figures.flatMap((figure) => {
+  return shown.flatMap((each) => {
     const series = report.contenders.map((contender) =>
-      figureSeries(
+      measureSeries(
         report,
         contender,
-        figure,
+        each.measure,
         loads.map((load) => findCell(report, contender.name, load.name)),
       ),
     );
-    return chartOf(`connections-${figure.name}`, figure, axis, series);
+    return chartOf(`connections-${each.measure.figure}`, each, axis, series);
   });
 }
 
 /** Latency by percentile: one chart for each number of flows, those of one mode on one scale. */
 export function latencyCharts(report: CompareReport, mode: 'crr' | 'rr'): readonly LineChart[] {
   const axis = {
-    x: CURVE_QUANTILES.map((_, n) => n / 10),
-    names: CURVE_QUANTILES.map((q) => `${formatNumber(100 * q, q < 0.9 ? 0 : q < 0.99 ? 1 : q < 0.999 ? 2 : 3)} %`),
+    xLabel: `percentile of the ${mode === 'crr' ? 'connections' : 'requests'}`,
+    x: CURVE_QUANTILES.map((_, n) => n / 10).slice(CURVE_START),
+    names: CURVE_QUANTILES.slice(CURVE_START).map(
+      (q) => `${formatNumber(100 * q, q < 0.9 ? 0 : q < 0.99 ? 1 : q < 0.999 ? 2 : 3)} %`,
+    ),
     ticks: CURVE_TICKS,
   };
   const unit = mode === 'crr' ? 'connection' : 'request';
@@ -104,7 +109,7 @@ export function latencyCharts(report: CompareReport, mode: 'crr' | 'rr'): readon
     const series = report.contenders.map((contender) =>
       curveSeries(report, contender, findCell(report, contender.name, load.name)),
     );
-    return chartOf(`latency-${load.name}`, { title, unit: 'µs', yScale: 'log', digits: 0 }, axis, series);
+    return chartOf(`latency-${load.name}`, { title, measure: MEASURES.p50, yScale: 'log' }, axis, series);
   });
   const ranges = charts.map(({ yRange }) => yRange);
   const yRange = [Math.min(...ranges.map(([low]) => low)), Math.max(...ranges.map(([, high]) => high))] as const;
@@ -116,18 +121,19 @@ export function workerCharts(report: CompareReport): readonly LineChart[] {
   const counts = [...new Set(report.contenders.map(({ workers }) => workers ?? 1))].toSorted((a, b) => a - b);
   if (counts.length < 2) return [];
   const axis = {
+    xLabel: 'workers and queue pairs',
     x: counts.map((workers) => Math.log2(workers)),
     names: counts.map((workers) => `${workers} worker${workers === 1 ? '' : 's'}`),
     ticks: counts.map((workers) => ({ at: Math.log2(workers), label: String(workers) })),
   };
-  const bulk: Figure = { name: 'rate', factor: 1e-9, title: 'Gbit/s', unit: 'Gbit/s', yScale: 'linear', digits: 1 };
-  const wanted = [
-    { load: busiest(report, 'crr'), figure: RATE, what: 'Connections per second' },
-    { load: busiest(report, 'crr'), figure: CPU, what: 'CPU per connection' },
-    { load: busiest(report, 'bulk-tx'), figure: bulk, what: 'Guest to host' },
-    { load: busiest(report, 'bulk-rx'), figure: bulk, what: 'Host to guest' },
+  const wanted: readonly (AxisMeasure & { mode: LoadMode; of: string })[] = [
+    { mode: 'crr', of: 'at a time', ...RATE },
+    { mode: 'crr', of: 'at a time', ...CPU },
+    { mode: 'bulk-tx', of: 'streams', title: 'Guest to host', ...GIGABITS },
+    { mode: 'bulk-rx', of: 'streams', title: 'Host to guest', ...GIGABITS },
   ];
-  return wanted.flatMap(({ load, figure, what }) => {
+  return wanted.flatMap(({ mode, of, title, measure, yScale }) => {
+    const load = busiest(report, mode);
     if (load === undefined) return [];
     const series = [...new Set(report.contenders.map(familyOf))].flatMap((family) => {
       const members = report.contenders.filter((contender) => familyOf(contender) === family);
@@ -135,10 +141,10 @@ export function workerCharts(report: CompareReport): readonly LineChart[] {
         const member = members.find((each) => (each.workers ?? 1) === workers);
         return member && findCell(report, member.name, load.name);
       });
-      return members.slice(0, 1).map((first) => figureSeries(report, first, figure, cells));
+      return members.slice(0, 1).map((first) => measureSeries(report, first, measure, cells));
     });
-    const title = `${what}, ${load.flows} ${figure === bulk ? 'streams' : 'at a time'}`;
-    return chartOf(`workers-${load.name}-${figure.name}`, { ...figure, title }, axis, series);
+    const look = { measure, yScale, title: `${title}, ${load.flows} ${of}` };
+    return chartOf(`workers-${load.name}-${measure.figure}`, look, axis, series);
   });
 }
 
@@ -154,15 +160,13 @@ function loadsOf(report: CompareReport, mode: LoadMode): readonly Load[] {
 /** No chart if no contender has anything to show. */
 function chartOf(
   id: string,
-  look: Pick<LineChart, 'title' | 'unit' | 'yScale' | 'digits'>,
-  axis: Pick<LineChart, 'x' | 'names' | 'ticks'>,
+  { title, measure: { unit, digits }, yScale }: AxisMeasure,
+  axis: Pick<LineChart, 'xLabel' | 'x' | 'names' | 'ticks'>,
   all: readonly ChartSeries[],
 ): readonly LineChart[] {
   const series = all.filter(({ y }) => y.some((value) => value !== null));
   if (series.length === 0) return [];
-  const { title, unit, yScale, digits } = look;
-  const { x, names, ticks } = axis;
-  return [{ id, title, unit, yScale, digits, x, names, ticks, yRange: rangeOf(series, yScale), series }];
+  return [{ id, title, unit, digits, yScale, ...axis, yRange: rangeOf(series, yScale), series }];
 }
 
 function rangeOf(series: readonly ChartSeries[], scale: LineChart['yScale']): readonly [number, number] {
@@ -172,13 +176,13 @@ function rangeOf(series: readonly ChartSeries[], scale: LineChart['yScale']): re
   return [Math.max(Math.min(...values), 1) / LOG_ROOM, highest * LOG_ROOM];
 }
 
-function figureSeries(
+function measureSeries(
   report: CompareReport,
   contender: ContenderInfo,
-  { name, factor }: Figure,
+  { figure, factor }: Measure,
   cells: readonly (CompareCell | undefined)[],
 ): ChartSeries {
-  const summaries = cells.map((cell) => cell?.figures[name]);
+  const summaries = cells.map((cell) => cell?.figures[figure]);
   const values = (part: 'median' | 'min' | 'max'): (number | null)[] =>
     summaries.map((summary) => (summary === undefined ? null : summary[part] * factor));
   return { ...identity(report, contender), y: values('median'), low: values('min'), high: values('max') };
@@ -186,7 +190,8 @@ function figureSeries(
 
 function curveSeries(report: CompareReport, contender: ContenderInfo, cell: CompareCell | undefined): ChartSeries {
   const { median = [], low = [], high = [] } = cell?.curve ?? {};
-  return { ...identity(report, contender), y: median, low, high };
+  const shown = (values: readonly number[]): readonly number[] => values.slice(CURVE_START);
+  return { ...identity(report, contender), y: shown(median), low: shown(low), high: shown(high) };
 }
 
 function identity(report: CompareReport, { name, label }: ContenderInfo): Omit<ChartSeries, 'y' | 'low' | 'high'> {

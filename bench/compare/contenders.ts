@@ -54,8 +54,8 @@ function slipway(engine: Engine, workers: number, mtu: number): Contender {
   const command = (socket: string): ProgramCommand => [
     process.execPath,
     join(packageRoot(), 'dist/src/cli/main.js'),
-    ...['serve', '--vhost-user', socket, '--queues', String(workers), '--workers', String(workers)],
-    ...['--engine', engine, '--mtu', String(mtu), '--allow-host-loopback'],
+    ...`serve --vhost-user ${socket} --queues ${workers} --workers ${workers} --engine ${engine}`.split(' '),
+    ...`--mtu ${mtu} --allow-host-loopback`.split(' '),
   ];
   return {
     info: {

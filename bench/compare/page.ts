@@ -3,16 +3,13 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { packageRoot } from '../../src/packageRoot.js';
-import { machineLine } from '../report/machine.js';
-import type { ResultTable } from '../report/table.js';
-import { barCard, fairnessCard } from './bars.js';
-import type { BarCard } from './bars.js';
 import { connectionCharts, latencyCharts, workerCharts } from './charts.js';
 import type { LineChart } from './charts.js';
 import { Html, embeddedJson, html } from './html.js';
-import type { LoadMode } from './loads.js';
+import { featureTable, figureTable, method } from './pageTables.js';
 import { compareTables } from './report.js';
 import type { CompareReport } from './result.js';
+import { beside, bulk, fairness, glance, ratios } from './sections.js';
 import { styleOf } from './style.js';
 
 /** @returns a whole HTML document, which needs nothing from elsewhere */
@@ -35,7 +32,10 @@ export function comparePage(report: CompareReport): string {
         </style>
       </head>
       <body>
-        <header>${heading(report)}</header>
+        <header>
+          ${heading(report)}
+          <div class="tiles">${ratios(report)}</div>
+        </header>
         <nav aria-label="Back ends">${legend(report)}</nav>
         <main>
           <noscript><p class="note">The curves need JavaScript; every figure is also in the tables below.</p></noscript>
@@ -47,7 +47,7 @@ export function comparePage(report: CompareReport): string {
           ${section('Bulk', 'All the bytes that will go, and what they cost the network in CPU.', bulk(report))}
           ${section('Fairness between streams', 'Streams that share a network should share it evenly.', fairness(report))}
           ${section('Beside others', 'Four connections at a time: what changes when thousands lie idle beside them, or connects wait for an answer that never comes.', beside(report))}
-          ${section('What the guest is offered', 'Features of virtio that the back end offers to its driver.', [features(report)])}
+          ${section('What the guest is offered', 'Features of virtio that the back end offers to its driver.', [featureTable(report)])}
           ${section('All figures', '', compareTables(report).map(figureTable))}
           ${section('How it was measured', '', [method(report)])}
         </main>
@@ -113,205 +113,4 @@ function canvases(charts: readonly LineChart[], size = 'large'): readonly Html[]
         <div id="${id}" role="img" aria-label="${title}"></div>
       </figure>`,
   );
-}
-
-function glance(report: CompareReport): readonly (Html | undefined)[] {
-  const [crr, rr, tx, rx] = [
-    nearest(report, 'crr', 8),
-    nearest(report, 'rr', 1),
-    nearest(report, 'bulk-tx', 8),
-    nearest(report, 'bulk-rx', 8),
-  ];
-  const at = (load: Named): string => `${load.flows} at a time`;
-  const streams = (load: Named): string => `${load.flows} stream${load.flows === 1 ? '' : 's'}`;
-  const gigabits = { figure: 'rate', factor: 1e-9, digits: 1, unit: 'Gbit/s', better: 'more' } as const;
-  const cards: (BarCard | undefined)[] = [
-    crr && {
-      title: `Connections per second, ${at(crr)}`,
-      load: crr.name,
-      figure: 'rate',
-      factor: 1,
-      digits: 0,
-      unit: 'per second',
-      better: 'more',
-    },
-    crr && {
-      title: `CPU per connection, ${at(crr)}`,
-      load: crr.name,
-      figure: 'cpu',
-      factor: 1,
-      digits: 1,
-      unit: 'µs',
-      better: 'less',
-    },
-    crr && {
-      title: `99th percentile, ${at(crr)}`,
-      load: crr.name,
-      figure: 'p99',
-      factor: 1,
-      digits: 0,
-      unit: 'µs',
-      better: 'less',
-    },
-    rr && {
-      title: 'Round trip, median',
-      load: rr.name,
-      figure: 'p50',
-      factor: 1,
-      digits: 0,
-      unit: 'µs',
-      better: 'less',
-    },
-    tx && { title: `Guest to host, ${streams(tx)}`, load: tx.name, ...gigabits },
-    rx && { title: `Host to guest, ${streams(rx)}`, load: rx.name, ...gigabits },
-  ];
-  return cards.map((card) => card && barCard(report, card));
-}
-
-type Named = CompareReport['loads'][number];
-
-/** The load of a mode whose number of flows comes nearest. */
-function nearest(report: CompareReport, mode: LoadMode, flows: number): Named | undefined {
-  const distance = (load: Named): number => Math.abs(load.flows - flows);
-  return report.loads.filter((load) => load.mode === mode).toSorted((a, b) => distance(a) - distance(b))[0];
-}
-
-function bulkTitle({ mode, flows }: Named): string {
-  return `${mode === 'bulk-tx' ? 'Guest to host' : 'Host to guest'}, ${flows} stream${flows === 1 ? '' : 's'}`;
-}
-
-function bulkLoads({ loads }: CompareReport): readonly Named[] {
-  return loads.filter(({ mode }) => mode === 'bulk-tx' || mode === 'bulk-rx');
-}
-
-function bulk(report: CompareReport): readonly (Html | undefined)[] {
-  return bulkLoads(report).flatMap((load) => [
-    barCard(report, {
-      title: bulkTitle(load),
-      load: load.name,
-      figure: 'rate',
-      factor: 1e-9,
-      digits: 1,
-      unit: 'Gbit/s',
-      better: 'more',
-    }),
-    barCard(report, {
-      title: `${bulkTitle(load)}: CPU per GB`,
-      load: load.name,
-      figure: 'cpu',
-      factor: 1,
-      digits: 0,
-      unit: 'ms',
-      better: 'less',
-    }),
-  ]);
-}
-
-function fairness(report: CompareReport): readonly (Html | undefined)[] {
-  return bulkLoads(report).map((load) => fairnessCard(report, load.name, bulkTitle(load)));
-}
-
-function beside(report: CompareReport): readonly (Html | undefined)[] {
-  const change = { figure: 'change', factor: 100, digits: 1, unit: '%', better: 'near zero' } as const;
-  const crr = nearest(report, 'crr', 8);
-  const memory = { figure: 'resident', factor: 1 / 2 ** 20, digits: 0, unit: 'MiB resident', better: 'less' } as const;
-  return [
-    ...report.loads.flatMap((load) => {
-      if (load.mode === 'stall')
-        return [
-          barCard(report, { title: `Rate beside ${load.stalled} unanswered connects`, load: load.name, ...change }),
-        ];
-      if (load.mode !== 'idle') return [];
-      return [
-        barCard(report, { title: `Rate beside ${load.idle} idle connections`, load: load.name, ...change }),
-        barCard(report, {
-          title: 'Memory of an idle connection',
-          load: load.name,
-          figure: 'bytesPerFlow',
-          factor: 1,
-          digits: 0,
-          unit: 'bytes resident',
-          better: 'less',
-        }),
-      ];
-    }),
-    crr && barCard(report, { title: `Memory, ${crr.flows} connections at a time`, load: crr.name, ...memory }),
-  ];
-}
-
-function features(report: CompareReport): Html | undefined {
-  const offers = report.contenders.flatMap((contender) => {
-    const run = report.runs.find((each) => each.contender === contender.name && each.offered.length > 0);
-    return run === undefined ? [] : [{ contender, offered: new Set(run.offered) }];
-  });
-  if (offers.length === 0) return undefined;
-  const names = [...new Set(offers.flatMap(({ offered }) => [...offered]))];
-  const head = offers.map(({ contender }) => html`<th scope="col">${contender.label}</th>`);
-  const rows = names.map((name) => {
-    const cells = offers.map(({ offered }) =>
-      offered.has(name) ? html`<td class="yes">●</td>` : html`<td class="no">–</td>`,
-    );
-    return html`<tr>
-      <th scope="row">${name}</th>
-      ${cells}
-    </tr>`;
-  });
-  return html`<div class="scroll">
-    <table class="features">
-      <thead>
-        <tr>
-          <th></th>
-          ${head}
-        </tr>
-      </thead>
-      <tbody>
-        ${rows}
-      </tbody>
-    </table>
-  </div>`;
-}
-
-function figureTable({ title, columns, rows, notes }: ResultTable): Html {
-  const head = columns.map(({ name, align }) => html`<th scope="col" class="${align}">${name}</th>`);
-  const body = rows.map((row) => {
-    const cells = row.map(({ value, spread }, n) => {
-      const range = spread === undefined ? undefined : html`<small>${spread}</small>`;
-      return html`<td class="${columns[n]?.align ?? 'left'}">${value}${range}</td>`;
-    });
-    return html`<tr>
-      ${cells}
-    </tr>`;
-  });
-  const lines = notes.map((note) => html`<p class="note">${note}</p>`);
-  return html`<details>
-    <summary>${title}</summary>
-    <div class="scroll">
-      <table>
-        <thead>
-          <tr>
-            ${head}
-          </tr>
-        </thead>
-        <tbody>
-          ${body}
-        </tbody>
-      </table>
-    </div>
-    ${lines}
-  </details>`;
-}
-
-function method(report: CompareReport): Html {
-  const rows = report.contenders.map(
-    ({ label, version, mtu, command }) =>
-      html`<dt>${label}</dt>
-        <dd>${version}, MTU ${mtu}<br /><code>${command}</code></dd>`,
-  );
-  return html`<dl>
-    <dt>Machine</dt>
-    <dd>${machineLine(report.machine)}</dd>
-    <dt>Command</dt>
-    <dd><code>${report.command}</code></dd>
-    ${rows}
-  </dl>`;
 }

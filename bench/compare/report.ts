@@ -5,49 +5,51 @@ import { UNSETTLED_COV } from '../report/statistics.js';
 import { formatNumber, summaryCell } from '../report/table.js';
 import type { Cell, ResultTable } from '../report/table.js';
 import type { Load } from './loads.js';
+import { MEASURES } from './measures.js';
+import type { Measure } from './measures.js';
 import { findCell } from './result.js';
-import type { CompareCell, CompareReport, ContenderInfo, FigureName } from './result.js';
+import type { CompareCell, CompareReport, ContenderInfo } from './result.js';
 
-/** A column: its heading, the figure, what it is multiplied by, and digits behind the point. */
-type FigureColumn = readonly [heading: string, figure: FigureName, factor: number, digits: number];
+/** A column: its heading and what stands in it. */
+type MeasureColumn = readonly [heading: string, measure: Measure];
 
-const LATENCIES: readonly FigureColumn[] = [
-  ['p50 µs', 'p50', 1, 0],
-  ['p99 µs', 'p99', 1, 0],
-  ['p99.9 µs', 'p999', 1, 0],
+const LATENCIES: readonly MeasureColumn[] = [
+  ['p50 µs', MEASURES.p50],
+  ['p99 µs', MEASURES.p99],
+  ['p99.9 µs', MEASURES.p999],
 ];
-const MEMORY: FigureColumn = ['RSS MiB', 'resident', 1 / 2 ** 20, 0];
-const NOTIFICATIONS: readonly FigureColumn[] = [
-  ['kicks', 'kicks', 1, 2],
-  ['interrupts', 'interrupts', 1, 2],
+const NOTIFICATIONS: readonly MeasureColumn[] = [
+  ['kicks', MEASURES.kicks],
+  ['interrupts', MEASURES.interrupts],
 ];
+const MEMORY: MeasureColumn = ['RSS MiB', MEASURES.memory];
 
-const OPERATIONS: readonly FigureColumn[] = [
-  ['per second', 'rate', 1, 0],
+const OPERATIONS: readonly MeasureColumn[] = [
+  ['per second', MEASURES.rate],
   ...LATENCIES,
-  ['CPU µs', 'cpu', 1, 1],
+  ['CPU µs', MEASURES.cpu],
   ...NOTIFICATIONS,
   MEMORY,
 ];
-const BULK: readonly FigureColumn[] = [
-  ['Gbit/s', 'rate', 1e-9, 2],
-  ['CPU ms/GB', 'cpu', 1, 0],
-  ['SD of streams %', 'unfairness', 100, 1],
+const BULK: readonly MeasureColumn[] = [
+  ['Gbit/s', MEASURES.gigabits],
+  ['CPU ms/GB', MEASURES.cpuPerGB],
+  ['SD of streams %', MEASURES.unfairness],
   ...NOTIFICATIONS,
   MEMORY,
 ];
-const BESIDE: readonly FigureColumn[] = [
-  ['per second', 'rate', 1, 0],
-  ['change %', 'change', 100, 1],
+const BESIDE: readonly MeasureColumn[] = [
+  ['per second', MEASURES.rate],
+  ['change %', MEASURES.change],
   ...LATENCIES,
-  ['CPU µs', 'cpu', 1, 1],
-  ['bytes per idle', 'bytesPerFlow', 1, 0],
+  ['CPU µs', MEASURES.cpu],
+  ['bytes per idle', MEASURES.bytesPerFlow],
   MEMORY,
 ];
 
 interface Kind {
   readonly title: string;
-  readonly columns: readonly FigureColumn[];
+  readonly columns: readonly MeasureColumn[];
   has(load: Load): boolean;
 }
 
@@ -101,7 +103,7 @@ function tableOf(report: CompareReport, { title, columns }: Kind, loads: readonl
   };
 }
 
-function row(load: Load, contender: ContenderInfo, cell: CompareCell, columns: readonly FigureColumn[]): Cell[] {
+function row(load: Load, contender: ContenderInfo, cell: CompareCell, columns: readonly MeasureColumn[]): Cell[] {
   const cov = cell.figures.rate?.cov ?? 0;
   const errors = Object.entries(cell.errors).map(([name, times]) => `${name} ${formatNumber(times)}`);
   return [
@@ -113,8 +115,8 @@ function row(load: Load, contender: ContenderInfo, cell: CompareCell, columns: r
   ];
 }
 
-function figureCell(cell: CompareCell, [, name, factor, digits]: FigureColumn): Cell {
-  const summary = cell.figures[name];
+function figureCell(cell: CompareCell, [, { figure, factor, digits }]: MeasureColumn): Cell {
+  const summary = cell.figures[figure];
   if (summary === undefined) return { value: '–' };
   const { median, min, max } = summary;
   return summaryCell({ ...summary, median: median * factor, min: min * factor, max: max * factor }, digits);

@@ -41,8 +41,8 @@ export function passtCommand({ command }: Passt, mode: PasstMode, socket: string
     ...command,
     ...(mode === 'vhost-user' ? ['--vhost-user'] : []),
     // With --one-off it ends with its guest, should this process die before it can end it.
-    ...['--foreground', '--one-off', '--socket', socket, '--ipv4-only'],
-    ...['--address', '10.0.2.15', '--netmask', '24', '--gateway', '10.0.2.2', '--map-host-loopback', '10.0.2.2'],
+    ...`--foreground --one-off --socket ${socket} --ipv4-only`.split(' '),
+    ...'--address 10.0.2.15 --netmask 24 --gateway 10.0.2.2 --map-host-loopback 10.0.2.2'.split(' '),
   ];
 }
 

@@ -1,16 +1,25 @@
 // @ts-check
 /* Draws the line charts of the page's data with uPlot, in the colours of the style sheet; hides and shows contenders. */
+
+const FONT = '12px system-ui, sans-serif';
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function format(value, digits) {
+  return value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+/** Short enough for an axis. */
+function short(value) {
+  return value >= 10_000 ? `${value / 1_000}k` : String(Number(value.toPrecision(6)));
+}
+
 (() => {
   const charts = JSON.parse(document.getElementById('charts').textContent);
   const hidden = new Set();
   const drawn = new Map();
-  const FONT = '12px system-ui, sans-serif';
-
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const format = (value, digits) =>
-    value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
-  /** Short enough for an axis. */
-  const short = (value) => (value >= 10_000 ? `${value / 1_000}k` : String(Number(value.toPrecision(6))));
 
   /** 1, 2, 5, 10 … within the range. */
   function logSplits([low, high]) {
@@ -52,6 +61,7 @@
     return {
       width,
       height,
+      padding: [8, 12, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 7 }, drag: { setScale: false } },
       scales: {
@@ -61,13 +71,18 @@
       axes: [
         {
           ...axis,
+          size: 26,
+          gap: 4,
+          label: chart.xLabel,
+          labelSize: 20,
+          labelFont: FONT,
           splits: chart.ticks.map(({ at }) => at),
           values: chart.ticks.map(({ label }) => label),
           grid: { ...axis.grid, show: chart.x.length > 12 },
         },
         {
           ...axis,
-          size: 52,
+          size: 48,
           ...(log && { splits: () => logSplits(chart.yRange), filter: (_plot, splits) => splits }),
           values: (_plot, splits) => splits.map(short),
         },
