@@ -65,11 +65,14 @@ export function ratioTile(report: CompareReport, what: string, load: Load, measu
   );
   if (ours === undefined || peer === undefined || peer.summary.median === 0) return undefined;
   const ratio = ours.summary.median / peer.summary.median;
+  const good = measure.better === 'more' ? ratio >= 1 : ratio <= 1;
   const figure = ({ summary }: Row): string => `${formatNumber(summary.median, measure.digits)} ${measure.unit}`;
-  return html`<div class="tile">
+  return html`<div class="tile ${good ? 'good' : 'bad'}">
     <b>${formatNumber(ratio, 2)}<small>×</small></b>
     <p>${what} of ${peer.contender.label}</p>
-    <p class="note">${ours.contender.label} ${figure(ours)}, ${peer.contender.label} ${figure(peer)}</p>
+    <p class="note">
+      ${ours.contender.label} ${figure(ours)}, ${peer.contender.label} ${figure(peer)}; ${measure.better} is better
+    </p>
   </div>`;
 }
 
@@ -131,7 +134,8 @@ function rowsOf(report: CompareReport, load: Load, { figure, factor }: Measure):
 }
 
 function signed(value: number, { better, digits }: Measure): string {
-  return `${better === 'near zero' && value > 0 ? '+' : ''}${formatNumber(value, digits)}`;
+  const figure = formatNumber(value, digits).replace(/^-([0.]+)$/, '$1');
+  return better === 'near zero' && value > 0 ? `+${figure}` : figure;
 }
 
 function caption({ unit, better }: Measure): string {

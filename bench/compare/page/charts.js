@@ -61,7 +61,7 @@ function short(value) {
     return {
       width,
       height,
-      padding: [8, 12, 0, 0],
+      padding: [8, 24, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 7 }, drag: { setScale: false } },
       scales: {
@@ -114,7 +114,7 @@ function short(value) {
         .filter((series) => !hidden.has(series.contender) && typeof series.y[idx] === 'number')
         .toSorted((a, b) => b.y[idx] - a.y[idx]);
       const head = document.createElement('b');
-      head.textContent = chart.names[idx];
+      head.textContent = `${chart.names[idx]}, ${chart.unit}`;
       box.replaceChildren(head, ...rows.map((series) => line(series, idx)));
       const right = left > plot.over.clientWidth / 2;
       box.style.left = right ? '' : `${left + 12}px`;
@@ -126,7 +126,7 @@ function short(value) {
       const mark = document.createElement('i');
       const value = document.createElement('span');
       mark.style.setProperty('--c', `var(${series.colour})`);
-      value.textContent = `${format(series.y[idx], chart.digits)} ${chart.unit}`;
+      value.textContent = format(series.y[idx], chart.digits);
       row.append(mark, series.label, value);
       return row;
     }
