@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { UsageError } from '../../src/errors.js';
 import { integer } from '../crr/arguments.js';
 import { number } from '../load/arguments.js';
-import { addPasst, installedPasst } from '../peers/passt.js';
+import { addPasst, installedPasst, passtMode } from '../peers/passt.js';
 import type { Passt } from '../peers/passt.js';
 import { addPeer, requireDistinct } from '../peers/peer.js';
 import type { Peer } from '../peers/peer.js';
@@ -72,7 +72,11 @@ function addContenderOptions(command: Command): void {
         .default(defaultWorkers(), defaultWorkers().join(',')),
     )
     .option('--mtu <bytes>', 'our MTU', integer(576, 65_521), 1_500)
-    .option('--passt <command>', 'a passt, [NAME=]COMMAND; may be repeated (default: the one on PATH)', addPasst)
+    .option(
+      '--passt <command>',
+      'a passt, [NAME=]COMMAND; may be repeated (default: the one on PATH, if it has vhost-user)',
+      addPasst,
+    )
     .option(
       '--peer <name=socket>',
       'a running vhost-user back end, NAME=SOCKET[,queues=N][,mtu=BYTES][,pid=PID]; may be repeated',
@@ -92,7 +96,7 @@ async function run(flags: Flags): Promise<void> {
     seconds: flags.seconds,
     warmup: flags.warmup,
   };
-  const passt = flags.passt ?? (flags.peers ? installedPasst() : []);
+  const passt = flags.passt ?? (flags.peers ? usablePasst() : []);
   const contenders = listContenders({ ...flags, passt, peers: flags.peer });
   requireDistinct(contenders.map(({ info }) => info.name));
   const signal = endedBySignal();
@@ -121,6 +125,11 @@ async function run(flags: Flags): Promise<void> {
   }
   signal.throwIfAborted();
   if (report.failures.length > 0) process.exitCode = 1;
+}
+
+/** The passt on PATH, if it knows vhost-user: one that is too old takes no part. */
+function usablePasst(): readonly Passt[] {
+  return installedPasst().filter((each) => passtMode(each) === 'vhost-user');
 }
 
 /** Replaces the file at once: one that is cut off would lose the runs of hours. */
