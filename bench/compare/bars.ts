@@ -12,6 +12,8 @@ import { styleOf } from './style.js';
 interface Row {
   readonly contender: ContenderInfo;
   readonly summary: Summary;
+  /** Whether the rounds' rates vary little. */
+  readonly settled: boolean;
 }
 
 /** Bars from 0 to the median, with the range of the rounds; the best network is marked. Nothing if nobody has the figure. */
@@ -66,7 +68,8 @@ export function ratioTile(report: CompareReport, what: string, load: Load, measu
   if (ours === undefined || peer === undefined || peer.summary.median === 0) return undefined;
   const ratio = ours.summary.median / peer.summary.median;
   const good = measure.better === 'more' ? ratio >= 1 : ratio <= 1;
-  const figure = ({ summary }: Row): string => `${formatNumber(summary.median, measure.digits)} ${measure.unit}`;
+  const figure = ({ summary, settled }: Row): string =>
+    `${formatNumber(summary.median, measure.digits)} ${measure.unit}${settled ? '' : ' (not settled)'}`;
   return html`<div class="tile ${good ? 'good' : 'bad'}">
     <b>${formatNumber(ratio, 2)}<small>×</small></b>
     <p>${what} of ${peer.contender.label}</p>
@@ -128,8 +131,11 @@ function bestOf(rows: readonly Row[], { better }: Measure): Row | undefined {
 
 function rowsOf(report: CompareReport, load: Load, { figure, factor }: Measure): readonly Row[] {
   return report.contenders.flatMap((contender) => {
-    const summary = findCell(report, contender.name, load.name)?.figures[figure];
-    return summary === undefined ? [] : [{ contender, summary: scaled(summary, factor) }];
+    const cell = findCell(report, contender.name, load.name);
+    const summary = cell?.figures[figure];
+    return cell === undefined || summary === undefined
+      ? []
+      : [{ contender, summary: scaled(summary, factor), settled: cell.settled }];
   });
 }
 

@@ -23,6 +23,8 @@ export const UNSETTLED_COV = 0.15;
 const OUTLIER_SCORE = 3.5;
 /** Scales a median absolute deviation to the standard deviation of a normal distribution. */
 const MAD_TO_SIGMA = 1.4826;
+/** Of fewer values nobody can say which is the odd one. */
+const OUTLIER_VALUES = 3;
 /** A value this near to the median is no outlier however close the others lie together. */
 const OUTLIER_SHARE = 0.1;
 
@@ -60,7 +62,9 @@ export function summarize(values: readonly number[]): Summary {
     min: Math.min(...values),
     max: Math.max(...values),
     cov: coefficientOfVariation(values),
-    outliers: values.flatMap((value, index) => (isOutlier(value, middle, deviation) ? [index] : [])),
+    outliers: values.flatMap((value, index) =>
+      values.length >= OUTLIER_VALUES && isOutlier(value, middle, deviation) ? [index] : [],
+    ),
   };
 }
 

@@ -89,6 +89,11 @@ describe('summarize', () => {
     expect(summarize([100, 100, 100, 100, 111]).outliers).toEqual([4]);
   });
 
+  it('calls nothing an outlier of two values: either could be the odd one', () => {
+    expect(summarize([100, 1_000]).outliers).toEqual([]);
+    expect(summarize([100, 1_000, 100]).outliers).toEqual([1]);
+  });
+
   it('calls nothing an outlier where all values spread alike', () => {
     expect(summarize([100, 150, 200, 250, 300]).outliers).toEqual([]);
   });
