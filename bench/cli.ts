@@ -1,5 +1,6 @@
 /** `slipway bench`: the benchmarks. */
 import type { Command } from 'commander';
+import { registerCompare } from './compare/command.js';
 import { registerCrr } from './crr/command.js';
 import { registerLoad } from './load/command.js';
 
@@ -8,4 +9,5 @@ export function registerBench(program: Command): void {
   const bench = program.command('bench').description('measure Slipway, and what else is installed beside it');
   registerCrr(bench);
   registerLoad(bench);
+  registerCompare(bench);
 }

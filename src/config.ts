@@ -5,6 +5,9 @@ import { UsageError } from './errors.js';
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
+/** How workers do their I/O; `auto` takes the best that works here. */
+export const ENGINES = ['auto', 'epoll'] as const;
+
 /** Queue pairs, vCPUs and workers at most. */
 const MAX_CPUS = 64;
 /** sun_path of unix(7) holds 108 bytes with the NUL that ends it. */
@@ -44,7 +47,7 @@ const networkOptions = {
   /** Bytes (virtio 1.2 §5.1.4.1). */
   mtu: integer(68, 65_535),
   allowHostLoopback: z.boolean(),
-  engine: oneOf(['auto', 'epoll']),
+  engine: oneOf(ENGINES),
   timing: z.boolean(),
   logLevel: oneOf(LOG_LEVELS),
 };

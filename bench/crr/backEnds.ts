@@ -6,8 +6,10 @@ import { SandboxError } from '../../src/errors.js';
 import { Network } from '../../src/network.js';
 import { Sandbox } from '../../src/sandbox/sandbox.js';
 import type { SandboxOptions } from '../../src/sandbox/sandbox.js';
-import type { Peer } from './arguments.js';
-import { Passt } from './passt.js';
+import { BackEndProcess } from '../peers/backEndProcess.js';
+import { passtCommand, passtMode, passtVersion } from '../peers/passt.js';
+import type { Passt } from '../peers/passt.js';
+import type { Peer } from '../peers/peer.js';
 import { parseCrrRun } from './result.js';
 import type { ClosingSide } from './result.js';
 import type { BackEnd } from './rounds.js';
@@ -58,11 +60,14 @@ export function qemuUser(settings: GuestSettings): Promise<BackEnd> {
   return inGuest('qemu-user', 'QEMU -netdev user (libslirp), 1 queue pair', settings, { net: { kind: 'user' } });
 }
 
-/** passt through QEMU's `-netdev stream`. */
-export async function passtStream(settings: GuestSettings, program: string): Promise<BackEnd> {
-  const passt = await Passt.start(program);
-  const description = 'passt, QEMU -netdev stream, 1 queue pair, its default MTU';
-  return inGuest('passt', description, settings, { net: { kind: 'stream', path: passt.socket } }, () => passt.close());
+/** passt over vhost-user, or through QEMU's `-netdev stream` where it is too old for that. */
+export async function passtBackEnd(settings: GuestSettings, passt: Passt): Promise<BackEnd> {
+  const mode = passtMode(passt);
+  const process = await BackEndProcess.start((socket) => passtCommand(passt, mode, socket));
+  const description = `${passtVersion(passt)}, ${mode}, 1 queue pair, its default MTU`;
+  const { socket: path } = process;
+  const net = mode === 'vhost-user' ? { kind: mode, path, queues: 1 } : { kind: mode, path };
+  return inGuest(passt.name, description, settings, { net }, () => process.close());
 }
 
 /** A vhost-user back end that somebody else has started and that leads 10.0.2.2 to the host's 127.0.0.1. */

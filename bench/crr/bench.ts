@@ -1,10 +1,13 @@
 /** One run of the CRR benchmark, from the self-test of its server to the report. */
 import { describeError } from '../../src/errors.js';
-import { describeMachine, findProgram } from '../report/machine.js';
+import { installedPasst } from '../peers/passt.js';
+import type { Passt } from '../peers/passt.js';
+import { requireDistinct } from '../peers/peer.js';
+import type { Peer } from '../peers/peer.js';
+import { describeMachine } from '../report/machine.js';
 import { compileTool } from '../native/tools.js';
-import { hostDirect, passtStream, qemuUser, slipway, vhostUserPeer } from './backEnds.js';
+import { hostDirect, passtBackEnd, qemuUser, slipway, vhostUserPeer } from './backEnds.js';
 import type { GuestSettings } from './backEnds.js';
-import type { Peer } from './arguments.js';
 import { GuestServer } from './guestServer.js';
 import type { ServerSummary } from './guestServer.js';
 import { summarizeCell } from './result.js';
@@ -17,13 +20,18 @@ export interface CrrOptions extends CrrSettings {
   readonly workers: number;
   /** Bytes, of our own network. */
   readonly mtu: number;
-  /** Whether QEMU's user network and passt are measured, where they are installed. */
+  /** Whether QEMU's user network is measured, and passt where it is installed. */
   readonly installedPeers: boolean;
+  /** These instead of the one installed. */
+  readonly passt?: readonly Passt[];
   readonly peers: readonly Peer[];
 }
 
 const SELF_TEST_COUNT = 1_000;
 const SELF_TEST_WARMUP = 100;
+
+/** Names of the back ends that are always there. */
+const OWN_NAMES = ['host-direct', 'slipway', 'qemu-user'];
 
 /** A back end that can take part, not yet started. */
 interface Candidate {
@@ -39,11 +47,12 @@ interface Candidate {
  * @throws the signal's reason
  */
 export async function benchCrr(options: CrrOptions, progress: Progress, signal: AbortSignal): Promise<CrrReport> {
+  const passt = options.passt ?? (options.installedPeers ? installedPasst() : []);
+  requireDistinct([...OWN_NAMES, ...passt.map(({ name }) => name), ...options.peers.map(({ name }) => name)]);
   const client = compileTool('guest/crr.c');
   progress('testing the server on the host');
   const serverSelfTest = await testServer(client);
   await using server = await GuestServer.start();
-  const passt = findProgram('passt');
   const candidates = listBackEnds(
     { client, cpus: options.cpus, port: server.crrPort, closes: options.closes },
     options,
@@ -70,7 +79,7 @@ export async function benchCrr(options: CrrOptions, progress: Progress, signal: 
         maxRounds: options.maxRounds,
       },
       backEnds: Object.fromEntries(backEnds.map((backEnd) => [backEnd.name, backEnd.description])),
-      notInstalled: options.installedPeers && passt === undefined ? ['passt'] : [],
+      notInstalled: options.installedPeers && passt.length === 0 ? ['passt'] : [],
       failures: [...failures, ...measured.failures],
       serverSelfTest,
       server: await server.stop(),
@@ -90,15 +99,13 @@ async function testServer(client: string): Promise<ServerSummary['serviceUs']> {
   return (await server.stop()).serviceUs;
 }
 
-/** QEMU, and so its user network, is there for all; passt only where it is installed. */
-function listBackEnds(settings: GuestSettings, options: CrrOptions, passt: string | undefined): readonly Candidate[] {
+/** QEMU, and so its user network, is there for all. */
+function listBackEnds(settings: GuestSettings, options: CrrOptions, passt: readonly Passt[]): readonly Candidate[] {
   return [
     { name: 'host-direct', open: async () => hostDirect(settings) },
     { name: 'slipway', open: () => slipway(settings, options.workers, options.mtu) },
     ...(options.installedPeers ? [{ name: 'qemu-user', open: () => qemuUser(settings) }] : []),
-    ...(options.installedPeers && passt !== undefined
-      ? [{ name: 'passt', open: () => passtStream(settings, passt) }]
-      : []),
+    ...passt.map((each) => ({ name: each.name, open: () => passtBackEnd(settings, each) })),
     ...options.peers.map((peer) => ({ name: peer.name, open: () => vhostUserPeer(settings, peer) })),
   ];
 }

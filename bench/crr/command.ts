@@ -1,13 +1,15 @@
 /** `slipway bench crr`: options, progress and output. */
-import { accessSync, constants, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { dirname } from 'node:path';
 import { Option } from 'commander';
 import type { Command } from 'commander';
+import { checkWritable, endedBySignal } from '../report/session.js';
 import { markdownTable, terminalTable } from '../report/table.js';
-import { SlipwayError, UsageError, describeError } from '../../src/errors.js';
-import { addPeer, flowsList, integer } from './arguments.js';
-import type { Peer } from './arguments.js';
+import { addPasst } from '../peers/passt.js';
+import type { Passt } from '../peers/passt.js';
+import { addPeer } from '../peers/peer.js';
+import type { Peer } from '../peers/peer.js';
+import { flowsList, integer } from './arguments.js';
 import { crrTable } from './report.js';
 import type { ClosingSide } from './result.js';
 
@@ -21,20 +23,12 @@ interface Flags {
   readonly maxRounds?: number;
   readonly workers?: number;
   readonly mtu: number;
+  readonly passt?: readonly Passt[];
   readonly peer: readonly Peer[];
   readonly peers: boolean;
   readonly short?: true;
   readonly json?: string;
   readonly markdown?: string;
-}
-
-/** The benchmark was ended from outside; nothing it started is left. */
-class EndedBySignal extends SlipwayError {
-  override readonly name = 'EndedBySignal';
-
-  constructor(signal: NodeJS.Signals) {
-    super(`ended by ${signal}, without a result`);
-  }
 }
 
 /** What `--short` changes: about a minute with emulated guests. */
@@ -60,6 +54,12 @@ export function registerCrr(bench: Command): void {
     .addOption(new Option('--close <side>', 'which side closes first').choices(['client', 'server']).default('client'))
     .option('--workers <n>', 'our poll workers (default: one per queue pair, at most one per CPU)', integer(1, 64))
     .option('--mtu <bytes>', 'our MTU', integer(1_280, 65_535), 1_500)
+    .option(
+      '--passt <command>',
+      'a passt to measure, [NAME=]COMMAND; may be repeated (default: the one on PATH)',
+      addPasst,
+      [],
+    )
     .option(
       '--peer <name=socket>',
       'a running vhost-user back end, NAME=SOCKET[,queues=N]; may be repeated',
@@ -90,11 +90,8 @@ function shortened(command: Command): Flags {
 }
 
 async function run(flags: Flags): Promise<void> {
-  for (const path of [flags.json, flags.markdown]) if (path !== undefined) checkWritable(path);
+  checkWritable(flags.json, flags.markdown);
   const { benchCrr } = await import('./bench.js');
-  const abort = new AbortController();
-  const names = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  for (const name of names) process.once(name, () => abort.abort(new EndedBySignal(name)));
   const report = await benchCrr(
     {
       ...flags,
@@ -105,20 +102,11 @@ async function run(flags: Flags): Promise<void> {
       installedPeers: flags.peers,
     },
     (line) => process.stderr.write(`crr: ${line}\n`),
-    abort.signal,
+    endedBySignal(),
   );
   const table = crrTable(report);
   process.stdout.write(`${terminalTable(table, process.stdout.isTTY)}\n`);
   if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(report, null, 2)}\n`);
   if (flags.markdown !== undefined) writeFileSync(flags.markdown, markdownTable(table));
   if (report.failures.length > 0) process.exitCode = 1;
-}
-
-/** Minutes of measuring shouldn't end with a path that can't be written. */
-function checkWritable(path: string): void {
-  try {
-    accessSync(dirname(path), constants.W_OK);
-  } catch (error) {
-    throw new UsageError(`cannot write ${path}: ${describeError(error)}`);
-  }
 }

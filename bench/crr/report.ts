@@ -2,7 +2,8 @@
 import { machineLine } from '../report/machine.js';
 import { formatNumber, summaryCell } from '../report/table.js';
 import type { Cell, Column, ResultTable } from '../report/table.js';
-import { SERVER_LIMIT_US, UNSETTLED_COV } from './result.js';
+import { UNSETTLED_COV, isSettled } from '../report/statistics.js';
+import { SERVER_LIMIT_US } from './result.js';
 import type { CellSummary, CrrReport } from './result.js';
 
 const COLUMNS: readonly Column[] = [
@@ -40,7 +41,7 @@ function row(summary: CellSummary): readonly Cell[] {
     summaryCell(summary.p99),
     summaryCell(summary.p999),
     summaryCell(summary.rate),
-    { value: `${formatNumber(cov * 100)} %${cov > UNSETTLED_COV ? '~' : ''}` },
+    { value: `${formatNumber(cov * 100)} %${isSettled(summary.p50) ? '' : '~'}` },
     { value: errorsText(summary) },
     { value: summary.queuePackets.map((packets) => formatNumber(packets)).join(' + ') || '–' },
   ];
@@ -56,7 +57,7 @@ function notes(report: CrrReport): readonly string[] {
   const outlier = summaries.some((each) =>
     [each.p50, each.p99, each.p999, each.rate].some((figure) => figure.outliers.length > 0),
   );
-  const unsettled = summaries.some((each) => each.p50.cov > UNSETTLED_COV);
+  const unsettled = !summaries.every((each) => isSettled(each.p50));
   const retransmits = summaries.filter((each) => each.retransmits > 0);
   return [
     'Medians over the rounds, with lowest–highest; quantiles are nearest rank; errors and packets (received + sent) are sums over the rounds.',

@@ -1,7 +1,7 @@
 /** What the CRR benchmark measures, and the JSON document it writes: the schema is its documentation. */
 import { z } from 'zod';
 import { SlipwayError } from '../../src/errors.js';
-import { summarize } from '../report/statistics.js';
+import { isSettled, summarize } from '../report/statistics.js';
 import type { Summary } from '../report/statistics.js';
 import type { Machine } from '../report/machine.js';
 import type { ServerSummary } from './guestServer.js';
@@ -120,15 +120,12 @@ export interface CrrSettings {
   /** CRRs before each run that are not recorded. */
   readonly warmup: number;
   readonly rounds: number;
-  /** Rounds are added up to this many while a median is not settled (see `UNSETTLED_COV`). */
+  /** Rounds are added up to this many while a median is not settled (see `isCellSettled`). */
   readonly maxRounds: number;
 }
 
-/** A median latency whose coefficient of variation over the rounds is above this is called not settled. */
-export const UNSETTLED_COV = 0.15;
-
-export function isSettled(cell: CrrCell): boolean {
-  return summarize(cell.rounds.map((run) => run.latencyUs.p50)).cov <= UNSETTLED_COV;
+export function isCellSettled(cell: CrrCell): boolean {
+  return isSettled(summarize(cell.rounds.map((run) => run.latencyUs.p50)));
 }
 
 /** @throws {RangeError} for a cell without rounds */

@@ -1,6 +1,7 @@
-/** The order of measurements: rounds interleaved over the back ends, so that what drifts on the machine hits all alike. */
+/** The measurements of the CRR benchmark, in interleaved rounds. */
 import { describeError } from '../../src/errors.js';
-import { isSettled } from './result.js';
+import { roundOrder } from '../report/rounds.js';
+import { isCellSettled } from './result.js';
 import type { CrrCell, CrrRun, CrrSettings } from './result.js';
 
 /** Something a client can be run behind. Opened once; its guest keeps running, idle, while others are measured. */
@@ -44,22 +45,21 @@ export async function measureRounds(
     settings.flows.map((flows): OpenCell => ({ backEnd: backEnd.name, flows, rounds: [] })),
   );
   const failures: { backEnd: string; message: string }[] = [];
-  let alive = [...backEnds];
-  for (let round = 0; alive.length > 0 && isRoundWanted(round, cells, settings); round++) {
-    for (const flows of settings.flows) {
-      for (const backEnd of rotate(alive, round)) {
+  const alive = new Set(backEnds);
+  for (let round = 0; alive.size > 0 && isRoundWanted(round, cells, settings); round++) {
+    for (const [flows, backEnd] of roundOrder(settings.flows, backEnds, round)) {
+      if (!alive.has(backEnd)) continue;
+      signal?.throwIfAborted();
+      try {
+        const run = await backEnd.run(flows, settings.count, settings.warmup);
+        cells.find((cell) => cell.backEnd === backEnd.name && cell.flows === flows)?.rounds.push(run);
+        progress(progressLine(round, settings, backEnd.name, run));
+      } catch (error) {
         signal?.throwIfAborted();
-        try {
-          const run = await backEnd.run(flows, settings.count, settings.warmup);
-          cells.find((cell) => cell.backEnd === backEnd.name && cell.flows === flows)?.rounds.push(run);
-          progress(progressLine(round, settings, backEnd.name, run));
-        } catch (error) {
-          signal?.throwIfAborted();
-          const message = describeError(error);
-          failures.push({ backEnd: backEnd.name, message });
-          alive = alive.filter((each) => each !== backEnd);
-          progress(`round ${round + 1}: ${backEnd.name} failed: ${message}`);
-        }
+        const message = describeError(error);
+        failures.push({ backEnd: backEnd.name, message });
+        alive.delete(backEnd);
+        progress(`round ${round + 1}: ${backEnd.name} failed: ${message}`);
       }
     }
   }
@@ -68,12 +68,7 @@ export async function measureRounds(
 
 function isRoundWanted(round: number, cells: readonly CrrCell[], settings: CrrSettings): boolean {
   if (round < settings.rounds) return true;
-  return round < settings.maxRounds && cells.some((cell) => cell.rounds.length > 0 && !isSettled(cell));
-}
-
-function rotate<T>(items: readonly T[], by: number): readonly T[] {
-  const turn = by % items.length;
-  return [...items.slice(turn), ...items.slice(0, turn)];
+  return round < settings.maxRounds && cells.some((cell) => cell.rounds.length > 0 && !isCellSettled(cell));
 }
 
 function progressLine(round: number, settings: CrrSettings, backEnd: string, run: CrrRun): string {

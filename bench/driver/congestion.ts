@@ -47,17 +47,21 @@ export class Cubic {
     this.cwnd += bytes * growth;
   }
 
-  /** Loss found by duplicate acknowledgements. */
-  reduced(): void {
-    this.wMax = this.cwnd / this.mss;
-    this.ssthresh = Math.max(this.cwnd * BETA, MIN_SEGMENTS * this.mss);
+  /**
+   * Loss found by duplicate acknowledgements. What counts is what was in flight, not a window that nothing filled
+   * (RFC 9438 §4.6).
+   * @param flight bytes
+   */
+  reduced(flight: number): void {
+    this.wMax = flight / this.mss;
+    this.ssthresh = Math.max(flight * BETA, MIN_SEGMENTS * this.mss);
     this.cwnd = this.ssthresh;
     this.inEpoch = false;
   }
 
   /** Loss found by the retransmission timer. */
-  timedOut(): void {
-    this.reduced();
+  timedOut(flight: number): void {
+    this.reduced(flight);
     this.cwnd = this.mss;
   }
 

@@ -29,6 +29,7 @@ export interface LoopOptions extends TcpOptions {
 export const LOOP_DEFAULTS: LoopOptions = {
   rtoMs: 200,
   timeoutMs: 5_000,
+  sendBufferBytes: 4_194_304,
   windowBytes: 4_194_304,
   strictChecksums: false,
   dhcp: false,

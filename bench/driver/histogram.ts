@@ -2,6 +2,7 @@
  * A histogram of durations in microseconds with fixed buckets: exact below 256, then 128 buckets to each power of two
  * (an error below 0.8 %). Recording is one addition to an array that may lie in shared memory.
  */
+import { nearestRank } from '../report/statistics.js';
 
 const EXACT = 256;
 const STEPS = 128;
@@ -26,6 +27,9 @@ export function bucketValue(bucket: number): number {
   return (((bucket - EXACT) % STEPS) + STEPS) * width + (width - 1) / 2;
 }
 
+/** The quantiles of a latency curve: 0 … 0.9999, ten steps to each further nine. */
+export const CURVE_QUANTILES: readonly number[] = Array.from({ length: 41 }, (_, n) => 1 - 10 ** (-n / 10));
+
 /** Percentiles of a histogram, µs. */
 export interface Latency {
   readonly count: number;
@@ -35,6 +39,8 @@ export interface Latency {
   readonly p99: number;
   readonly p999: number;
   readonly max: number;
+  /** At each of `CURVE_QUANTILES`. */
+  readonly curve: readonly number[];
 }
 
 /** Nearest-rank quantiles of the counts; `undefined` for an empty histogram. */
@@ -42,7 +48,7 @@ export function summarizeHistogram(counts: Float64Array): Latency | undefined {
   const count = counts.reduce((sum, n) => sum + n, 0);
   if (count === 0) return undefined;
   const quantile = (q: number): number => {
-    let rank = Math.max(Math.ceil(q * count), 1);
+    let rank = nearestRank(q, count);
     return bucketValue(counts.findIndex((n) => (rank -= n) <= 0));
   };
   const sum = counts.reduce((total, n, bucket) => total + n * bucketValue(bucket), 0);
@@ -54,5 +60,6 @@ export function summarizeHistogram(counts: Float64Array): Latency | undefined {
     p99: quantile(0.99),
     p999: quantile(0.999),
     max: quantile(1),
+    curve: CURVE_QUANTILES.map(quantile),
   };
 }

@@ -11,7 +11,7 @@ import type { ThreadSetup } from './driverThread.js';
 import type { LoopOptions } from './eventLoop.js';
 import { FrontEndError } from './frontEnd.js';
 import type { FrontEnd } from './frontEnd.js';
-import { NetworkState } from './network.js';
+import { NetworkState, parseIpv4, parseMac } from './network.js';
 import { createStatistics, sumStatistics } from './statistics.js';
 import type { WorkloadOptions } from './workloads.js';
 
@@ -23,6 +23,14 @@ export interface GuestOptions {
   readonly mask: number;
   readonly gateway: number;
 }
+
+/** The guest that every back end here expects: the addresses of QEMU's user network. */
+export const GUEST_DEFAULTS: GuestOptions = {
+  mac: parseMac('52:54:00:12:34:56'),
+  address: parseIpv4('10.0.2.15'),
+  mask: parseIpv4('255.255.255.0'),
+  gateway: parseIpv4('10.0.2.2'),
+};
 
 export interface DriverOptions {
   readonly device: DeviceOptions;

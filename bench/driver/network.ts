@@ -113,3 +113,7 @@ export function parseMac(text: string): Uint8Array {
   }
   return Uint8Array.from(text.split(':'), (byte) => parseInt(byte, 16));
 }
+
+export function formatMac(mac: Uint8Array): string {
+  return [...mac].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+}

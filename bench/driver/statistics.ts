@@ -5,7 +5,7 @@
 import { HISTOGRAM_BUCKETS, summarizeHistogram } from './histogram.js';
 import type { Latency } from './histogram.js';
 
-const COUNTER_NAMES = [
+export const COUNTER_NAMES = [
   'operations',
   'connects',
   /** Connects answered by RST. */

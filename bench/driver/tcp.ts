@@ -19,6 +19,8 @@ export interface TcpOptions {
   readonly rtoMs: number;
   /** Until an operation that waits for an answer is given up, ms. */
   readonly timeoutMs: number;
+  /** Most that a flow has in flight, bytes: Linux' is bound by its send buffer, 4 MiB (tcp(7), tcp_wmem). */
+  readonly sendBufferBytes: number;
 }
 
 const LOWEST_PORT = 2_048;
@@ -222,7 +224,7 @@ export class TcpStack {
     flow.dupAcks++;
     if (flow.dupAcks !== DUPLICATES_FOR_RETRANSMIT || flow.sndUna < flow.recover) return;
     this.statistics[Counter.fastRetransmits]++;
-    flow.congestion.reduced();
+    flow.congestion.reduced(flow.sndNxt - flow.sndUna);
     flow.recover = flow.sndMax;
     this.goBack(flow);
   }
@@ -342,7 +344,7 @@ export class TcpStack {
   private outputData(flow: Flow): number {
     const { mss } = flow;
     // CUBIC counts in fractions of a byte once something was lost.
-    const window = Math.min(flow.sndWnd, Math.floor(flow.congestion.cwnd));
+    const window = Math.min(flow.sndWnd, this.options.sendBufferBytes, Math.floor(flow.congestion.cwnd));
     const limit = Math.min(flow.sndEnd, flow.sndUna + Math.max(window, flow.probe ? 1 : 0));
     if (flow.sndNxt >= limit) {
       // A shut window is probed when the timer runs out (RFC 9293 §3.8.6.1).
@@ -440,7 +442,7 @@ export class TcpStack {
       this.statistics[Counter.retransmittedSegments]++;
     } else if (flow.sndNxt > flow.sndUna && flow.sndWnd > 0) {
       this.statistics[Counter.retransmissionTimeouts]++;
-      flow.congestion.timedOut();
+      flow.congestion.timedOut(flow.sndNxt - flow.sndUna);
       flow.recover = flow.sndMax;
     } else {
       flow.probe = flow.sndEnd > flow.sndUna;

@@ -6,7 +6,8 @@ import { DEVICE_DEFAULTS } from '../driver/device.js';
 import { LOOP_DEFAULTS } from '../driver/eventLoop.js';
 import { REFUSABLE } from '../driver/features.js';
 import type { FeatureName } from '../driver/features.js';
-import { parseIpv4, parseMac } from '../driver/network.js';
+import { GUEST_DEFAULTS } from '../driver/loadDriver.js';
+import { formatIpv4, formatMac } from '../driver/network.js';
 import { address, featureList, macAddress, mode, number, powerOfTwo } from './arguments.js';
 import { runLoad, workloadOf } from './load.js';
 import type { LoadOptions } from './load.js';
@@ -32,6 +33,7 @@ interface Flags {
   readonly rxBuffer: number;
   readonly fragment: number;
   readonly window: number;
+  readonly sendBuffer: number;
   readonly rto: number;
   readonly refuse: readonly FeatureName[];
   readonly strictChecksums?: true;
@@ -47,12 +49,9 @@ interface Flags {
   readonly json?: string;
 }
 
-const NETMASK = parseIpv4('255.255.255.0');
-const GUEST_MAC = '52:54:00:12:34:56';
-
 /** An IPv4 address, whose default is shown as people write it. */
-function addressOption(flags: string, description: string, standard: string): Option {
-  return new Option(flags, description).argParser(address).default(parseIpv4(standard), standard);
+function addressOption(flags: string, description: string, standard: number): Option {
+  return new Option(flags, description).argParser(address).default(standard, formatIpv4(standard));
 }
 
 /** Adds `load` to the command `bench`. */
@@ -87,15 +86,21 @@ function addGuestOptions(command: Command): void {
     .option('--rx-buffer <bytes>', 'size of a receive buffer', integer(256, 65_536), DEVICE_DEFAULTS.rxBufferSize)
     .option('--fragment <bytes>', 'pieces that payload is cut into', integer(4_096, 65_536), DEVICE_DEFAULTS.fragment)
     .option('--window <bytes>', 'receive window', integer(1_024, 16_776_960), LOOP_DEFAULTS.windowBytes)
+    .option(
+      '--send-buffer <bytes>',
+      'most that a flow has in flight',
+      integer(4_096, 2 ** 30),
+      LOOP_DEFAULTS.sendBufferBytes,
+    )
     .option('--rto <ms>', 'least time to retransmission', integer(10, 60_000), LOOP_DEFAULTS.rtoMs)
     .option('--refuse <features>', `features not to take, of ${REFUSABLE.join(',')}`, featureList, [])
     .option('--strict-checksums', 'check checksums even where the back end vouches for them')
-    .addOption(addressOption('--ip <address>', "the guest's address", '10.0.2.15'))
-    .addOption(addressOption('--gateway <address>', "the guest's gateway", '10.0.2.2'))
+    .addOption(addressOption('--ip <address>', "the guest's address", GUEST_DEFAULTS.address))
+    .addOption(addressOption('--gateway <address>', "the guest's gateway", GUEST_DEFAULTS.gateway))
     .addOption(
       new Option('--mac <address>', "the guest's MAC address")
         .argParser(macAddress)
-        .default(parseMac(GUEST_MAC), GUEST_MAC),
+        .default(GUEST_DEFAULTS.mac, formatMac(GUEST_DEFAULTS.mac)),
     )
     .option('--dhcp', 'ask for address, gateway and MTU');
 }
@@ -139,6 +144,7 @@ function loadOptions(chosen: Mode, flags: Flags): LoadOptions {
         rtoMs: flags.rto,
         timeoutMs: flags.timeout,
         windowBytes: flags.window,
+        sendBufferBytes: flags.sendBuffer,
         strictChecksums: flags.strictChecksums ?? false,
         dhcp: (flags.dhcp ?? false) || chosen === 'dhcp',
       },
@@ -153,7 +159,7 @@ function loadOptions(chosen: Mode, flags: Flags): LoadOptions {
         portBase: flags.port,
         hopMs: flags.hop,
       },
-      guest: { mac: flags.mac, address: flags.ip, mask: NETMASK, gateway: flags.gateway },
+      guest: { mac: flags.mac, address: flags.ip, mask: GUEST_DEFAULTS.mask, gateway: flags.gateway },
     },
   };
 }

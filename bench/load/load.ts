@@ -8,7 +8,7 @@ import { formatIpv4 } from '../driver/network.js';
 import { statisticsBetween } from '../driver/statistics.js';
 import type { WorkloadKind } from '../driver/workloads.js';
 import { processUsage } from './processUsage.js';
-import { cpuUse } from './result.js';
+import { cpuUse, isBulk } from './result.js';
 import type { LoadResult, LoadWindow, Mode } from './result.js';
 import { LoadServers } from './servers.js';
 
@@ -122,9 +122,9 @@ class Run {
     const usageAfter = pids.map(processUsage);
     const snapshot = statisticsBetween(before, after, options.driver.device.pairs);
     const { operations, bytesSent, bytesReceived } = snapshot.counters;
-    const bulk = options.mode === 'bulk-tx' || options.mode === 'bulk-rx';
+    const bulk = isBulk(options.mode);
     const bytes = options.mode === 'bulk-tx' ? bytesSent : bytesReceived;
-    const units = bulk ? bytes / 2 ** 20 : operations;
+    const units = bulk ? bytes / 1e6 : operations;
     const [backEnd, server, self] = pids.map((_, n) => cpuUse(usageBefore[n], usageAfter[n], seconds, units));
     this.windows.push({
       name,

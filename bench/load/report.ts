@@ -1,38 +1,26 @@
 /** A load's result for people. */
-import type { Latency } from '../driver/histogram.js';
+import { COUNTER_NAMES } from '../driver/statistics.js';
+import type { CounterName } from '../driver/statistics.js';
+import { coefficientOfVariation } from '../report/statistics.js';
 import { formatNumber, terminalTable } from '../report/table.js';
 import type { Cell } from '../report/table.js';
+import { isBulk } from './result.js';
 import type { CpuUse, LoadResult, LoadWindow } from './result.js';
 
-/** Counters that are worth a line when they are not zero. */
-const NOTEWORTHY = [
-  'refused',
-  'resets',
-  'timeouts',
-  'retransmissionTimeouts',
-  'fastRetransmits',
-  'retransmittedSegments',
-  'duplicates',
-  'outOfOrder',
-  'cross',
-  'hops',
-  'handedOver',
-  'handoverDrops',
-  'stray',
-  'badChecksums',
-  'badFrames',
-  'badData',
-  'ringErrors',
-  'txFull',
-  'largeSent',
-  'largeReceived',
-] as const;
+/** Counters of what goes well anyway. The others are worth a line when they are not zero. */
+const ORDINARY: ReadonlySet<CounterName> = new Set([
+  'operations',
+  'connects',
+  'retransmittedBytes',
+  'bytesSent',
+  'bytesReceived',
+]);
 
 const NONE: Cell = { value: '–' };
 
 export function loadReport(result: LoadResult, colour: boolean): string {
   const parts: string[] = [];
-  const bulk = result.mode === 'bulk-tx' || result.mode === 'bulk-rx';
+  const bulk = isBulk(result.mode);
   if (result.windows.length > 0) parts.push(windowsTable(result, bulk, colour));
   if (result.idle) {
     const { open, failed, answered, seconds } = result.idle;
@@ -64,7 +52,7 @@ function windowsTable(result: LoadResult, bulk: boolean, colour: boolean): strin
       columns: names.map((name, n) => ({ name, align: n === 0 ? 'left' : 'right' })),
       rows: result.windows.map((window) => row(window, bulk)),
       notes: [
-        bulk ? 'CPU per 2^20 bytes' : 'CPU per operation',
+        bulk ? 'CPU in µs per 10^6 bytes, which is ms per GB' : 'CPU per operation',
         `features taken: ${result.taken.join(' ')}`,
         ...result.windows.flatMap(notes),
       ],
@@ -75,7 +63,8 @@ function windowsTable(result: LoadResult, bulk: boolean, colour: boolean): strin
 
 function row(window: LoadWindow, bulk: boolean): Cell[] {
   const latency = window.latency.total ?? window.latency.response;
-  const quantile = (name: keyof Latency): Cell => (latency && !bulk ? { value: formatNumber(latency[name]) } : NONE);
+  const quantile = (name: 'p50' | 'p99' | 'p999'): Cell =>
+    latency && !bulk ? { value: formatNumber(latency[name]) } : NONE;
   const cpu = (use: CpuUse | undefined): Cell =>
     use ? { value: formatNumber(use.perUnit, 1), spread: `${formatNumber(use.percent)} %` } : NONE;
   return [
@@ -91,7 +80,7 @@ function row(window: LoadWindow, bulk: boolean): Cell[] {
 }
 
 function notes(window: LoadWindow): string[] {
-  const counters = NOTEWORTHY.filter((name) => window.counters[name] > 0).map(
+  const counters = COUNTER_NAMES.filter((name) => !ORDINARY.has(name) && window.counters[name] > 0).map(
     (name) => `${name} ${formatNumber(window.counters[name])}`,
   );
   const pairs = window.pairs.map(
@@ -103,7 +92,10 @@ function notes(window: LoadWindow): string[] {
   const fairness =
     window.latency.response || streams.length < 2
       ? []
-      : [`streams: ${Math.min(...streams).toFixed(2)} to ${Math.max(...streams).toFixed(2)} Gbit/s`];
+      : [
+          `streams: ${Math.min(...streams).toFixed(2)} to ${Math.max(...streams).toFixed(2)} Gbit/s, ` +
+            `standard deviation ${formatNumber(100 * coefficientOfVariation(streams), 1)} % of their mean`,
+        ];
   return [...pairs, ...fairness, ...(counters.length > 0 ? [counters.join(', ')] : [])].map(
     (line) => `${window.name}: ${line}`,
   );

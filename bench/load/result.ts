@@ -5,6 +5,11 @@ import type { Snapshot } from '../driver/statistics.js';
 export const MODES = ['crr', 'rr', 'bulk-tx', 'bulk-rx', 'stall', 'idle', 'dhcp'] as const;
 export type Mode = (typeof MODES)[number];
 
+/** Whether a mode moves as many bytes as it can, instead of operations. */
+export function isBulk(mode: Mode): boolean {
+  return mode === 'bulk-tx' || mode === 'bulk-rx';
+}
+
 /** CPU that a process used during a window. */
 export interface CpuUse {
   /** Percent of one CPU. */
@@ -12,7 +17,7 @@ export interface CpuUse {
   /** Seconds in user and in kernel mode. */
   readonly user: number;
   readonly system: number;
-  /** Microseconds per operation; for bulk loads per 2^20 bytes. */
+  /** Microseconds per operation; for bulk loads per 10^6 bytes, which is milliseconds per GB. */
   readonly perUnit: number;
   /** Bytes resident at the window's end. */
   readonly resident: number;

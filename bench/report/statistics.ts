@@ -11,18 +11,27 @@ export interface Summary {
   readonly median: number;
   readonly min: number;
   readonly max: number;
-  /** Coefficient of variation: sample standard deviation (n − 1) over mean; 0 for one value or a mean of 0. */
+  /** See `coefficientOfVariation`. */
   readonly cov: number;
   /** Indices of the values that are outliers by `isOutlier`. */
   readonly outliers: readonly number[];
 }
 
+/** A figure whose coefficient of variation over the rounds is above this is called not settled. */
+export const UNSETTLED_COV = 0.15;
 /** Modified z-score above which a value is an outlier (Iglewicz and Hoaglin, 1993). */
 const OUTLIER_SCORE = 3.5;
 /** Scales a median absolute deviation to the standard deviation of a normal distribution. */
 const MAD_TO_SIGMA = 1.4826;
+/** Of fewer values nobody can say which is the odd one. */
+const OUTLIER_VALUES = 3;
 /** A value this near to the median is no outlier however close the others lie together. */
 const OUTLIER_SHARE = 0.1;
+
+/** The rank of the quantile `q` among `count` values in ascending order: 1 … `count`. */
+export function nearestRank(q: number, count: number): number {
+  return Math.max(Math.ceil(q * count), 1);
+}
 
 /**
  * Nearest-rank quantile.
@@ -33,7 +42,7 @@ const OUTLIER_SHARE = 0.1;
 export function quantile(values: readonly number[], q: number): number {
   if (!(q >= 0 && q <= 1)) throw new RangeError(`a quantile lies between 0 and 1, not at ${q}`);
   const sorted = values.toSorted((a, b) => a - b);
-  const value = sorted[Math.max(Math.ceil(q * sorted.length), 1) - 1];
+  const value = sorted[nearestRank(q, sorted.length) - 1];
   if (value === undefined) throw new RangeError('no values, so no quantile');
   return value;
 }
@@ -53,7 +62,9 @@ export function summarize(values: readonly number[]): Summary {
     min: Math.min(...values),
     max: Math.max(...values),
     cov: coefficientOfVariation(values),
-    outliers: values.flatMap((value, index) => (isOutlier(value, middle, deviation) ? [index] : [])),
+    outliers: values.flatMap((value, index) =>
+      values.length >= OUTLIER_VALUES && isOutlier(value, middle, deviation) ? [index] : [],
+    ),
   };
 }
 
@@ -62,9 +73,14 @@ function isOutlier(value: number, middle: number, deviation: number): boolean {
   return distance > OUTLIER_SCORE * deviation && distance > OUTLIER_SHARE * Math.abs(middle);
 }
 
-function coefficientOfVariation(values: readonly number[]): number {
+/** Sample standard deviation (n − 1) over mean; 0 for fewer than two values or a mean of 0. */
+export function coefficientOfVariation(values: readonly number[]): number {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   if (values.length < 2 || mean === 0) return 0;
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
   return Math.sqrt(squares / (values.length - 1)) / Math.abs(mean);
+}
+
+export function isSettled(summary: Summary): boolean {
+  return summary.cov <= UNSETTLED_COV;
 }

@@ -24,7 +24,8 @@ test('buckets keep the order of durations', () => {
 test('quantiles are nearest-rank: of 1,000 values below 250 each is exact', () => {
   const counts = new Float64Array(HISTOGRAM_BUCKETS);
   for (let n = 0; n < 1_000; n++) counts[bucketOf(Math.floor(n / 4))]++;
-  expect(summarizeHistogram(counts)).toEqual({
+  const latency = summarizeHistogram(counts);
+  expect(latency).toMatchObject({
     count: 1_000,
     mean: 124.5,
     p50: 124,
@@ -33,6 +34,10 @@ test('quantiles are nearest-rank: of 1,000 values below 250 each is exact', () =
     p999: 249,
     max: 249,
   });
+  const curve = latency?.curve ?? [];
+  // 1 − 10^−1 and 1 − 10^−3 are p90 and p99.9; the last quantile is beyond the last of 1,000.
+  expect([curve[0], curve[10], curve[30], curve[40]]).toEqual([0, 224, 249, 249]);
+  expect(curve).toEqual(curve.toSorted((a, b) => a - b));
 });
 
 test('an empty histogram has no quantiles', () => {

@@ -88,6 +88,25 @@ test('transfers survive loss in both directions', async () => {
   );
 });
 
+test('a flow has no more in flight than its send buffer holds', async () => {
+  const sentUnanswered = async (segments: number): Promise<number> => {
+    let packets = 0;
+    await using it = await DriverHarness.open({
+      device: { refused: ['HOST_TSO4'] },
+      workload: { kind: 'upload', flows: 1 },
+      loop: { sendBufferBytes: segments * 1_460 },
+      // SYN, SYN-ACK and ACK get through, and nothing after them.
+      peer: { loss: 0.5, random: () => (++packets > 3 ? 0 : 1) },
+    });
+    it.command(Command.RUN);
+    expect(await it.until(() => it.snapshot().counters.retransmittedSegments > 0)).toBe(true);
+    const { counters, pairs } = it.snapshot();
+    return pairs.reduce((sum, pair) => sum + pair.txPackets, 0) - counters.retransmittedSegments;
+  };
+  // Less than the initial window of 10 segments, which would be the limit otherwise.
+  expect((await sentUnanswered(7)) - (await sentUnanswered(3))).toBe(4);
+});
+
 test('flows that hop between queue pairs, and are answered on others, lose nothing', async () => {
   let turn = 0;
   await using it = await DriverHarness.open({

@@ -1,6 +1,13 @@
 import { array, assert, double, integer, property } from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { median, quantile, summarize } from '../../../bench/report/statistics.js';
+import {
+  UNSETTLED_COV,
+  isSettled,
+  median,
+  nearestRank,
+  quantile,
+  summarize,
+} from '../../../bench/report/statistics.js';
 
 const values = array(integer({ min: 0, max: 1e9 }), { minLength: 1, maxLength: 200 });
 const share = double({ min: 0, max: 1, noNaN: true });
@@ -82,7 +89,26 @@ describe('summarize', () => {
     expect(summarize([100, 100, 100, 100, 111]).outliers).toEqual([4]);
   });
 
+  it('calls nothing an outlier of two values: either could be the odd one', () => {
+    expect(summarize([100, 1_000]).outliers).toEqual([]);
+    expect(summarize([100, 1_000, 100]).outliers).toEqual([1]);
+  });
+
   it('calls nothing an outlier where all values spread alike', () => {
     expect(summarize([100, 150, 200, 250, 300]).outliers).toEqual([]);
+  });
+});
+
+describe('nearestRank', () => {
+  it('counts from 1 and ends at the number of values', () => {
+    expect([0, 0.5, 0.75, 1].map((q) => nearestRank(q, 4))).toEqual([1, 2, 3, 4]);
+    expect(nearestRank(0.5, 3)).toBe(2);
+  });
+});
+
+describe('isSettled', () => {
+  it('holds up to the limit of the coefficient of variation', () => {
+    expect(isSettled({ ...summarize([1]), cov: UNSETTLED_COV })).toBe(true);
+    expect(isSettled(summarize([100, 200]))).toBe(false);
   });
 });
