@@ -43,6 +43,7 @@ import {
   type PoolMemory,
   SLEEPING,
   WORKER_WORDS,
+  netState,
   queueState,
 } from './poolMemory.js';
 import { Shard } from './shard.js';
@@ -146,6 +147,7 @@ export class PollWorker implements TcpHost {
       pairs,
       (queue) => queueState(memory, device, queue),
       (pair) => pair % memory.workers === worker,
+      netState(memory, device),
     );
     view.mtu = mtu;
     this.attachControl(view);
@@ -165,6 +167,7 @@ export class PollWorker implements TcpHost {
       this.iovecs,
       view.pairs,
       () => view.multiqueue,
+      netState(memory, view.index),
       new CycleBarrier(worker, memory, this.engine, wakeFds),
       this.counters,
       () => this.queuesChanged(),
