@@ -75,7 +75,7 @@ export function commonConfig(life: Lifecycle, interrupts: VirtioInterrupts, net:
         return life.settle();
       },
     },
-    { offset: 0x1e, size: 2, read: () => (queue() === undefined ? 0 : selected) },
+    { offset: 0x1e, size: 2, read: () => Math.max(0, life.placeOf(selected)) },
     ...address(0x20, 'desc'),
     ...address(0x28, 'driver'),
     ...address(0x30, 'device'),

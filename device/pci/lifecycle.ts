@@ -87,6 +87,16 @@ export class Lifecycle {
     return place < 0 ? undefined : this.queues[place];
   }
 
+  /** Which of all queues, and so of all notify addresses, number `index` is under the features that were negotiated; -1: none. */
+  placeOf(index: number): number {
+    const last = this.queues.length - 1;
+    if (index > last) return -1;
+    if ((this.status & STATUS_FEATURES_OK) === 0) return index;
+    const control = this.controlIndex(last);
+    if (index < control) return index;
+    return index === control && (this.driverFeatures & VIRTIO_NET_F_CTRL_VQ) !== 0n ? last : -1;
+  }
+
   /** RING_RESET (§2.6.1). Resolves once the queue is reset. */
   resetQueue(queue: QueueRegisters): void | Promise<void> {
     if ((this.negotiated & VIRTIO_F_RING_RESET) === 0n || (this.status & STATUS_DRIVER_OK) === 0) return;
@@ -138,17 +148,9 @@ export class Lifecycle {
     return false;
   }
 
-  /**
-   * §5.1.2: the control queue is number 2N, where "N=1 if neither VIRTIO_NET_F_MQ nor VIRTIO_NET_F_RSS are negotiated",
-   * and there is one only with CTRL_VQ. Before FEATURES_OK all queues are there.
-   */
-  private placeOf(index: number): number {
-    const last = this.queues.length - 1;
-    if (index > last) return -1;
-    if ((this.status & STATUS_FEATURES_OK) === 0) return index;
-    const control = (this.driverFeatures & VIRTIO_NET_F_MQ) !== 0n ? last : 2;
-    if (index < control) return index;
-    return index === control && (this.driverFeatures & VIRTIO_NET_F_CTRL_VQ) !== 0n ? last : -1;
+  /** §5.1.2: the control queue is number 2N, where "N=1 if neither VIRTIO_NET_F_MQ nor VIRTIO_NET_F_RSS are negotiated". */
+  private controlIndex(last: number): number {
+    return (this.driverFeatures & VIRTIO_NET_F_MQ) !== 0n ? last : 2;
   }
 
   private reset(): void | Promise<void> {

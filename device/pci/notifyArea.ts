@@ -28,11 +28,10 @@ export class NotifyArea {
     for (const [queue, fd] of this.kickFds.entries()) this.attach(queue, address + NOTIFY_MULTIPLIER * queue, fd);
   }
 
-  /** A write that no doorbell took: the queue's index, to the queue's address (§4.1.5.2). Others' values are ignored. */
-  written(offset: number, value: number): void {
-    const queue = offset / NOTIFY_MULTIPLIER;
-    const fd = this.kickFds[queue];
-    if (fd !== undefined && (value & 0xffff) === queue) this.addon.eventfdSignal(fd);
+  /** A write that no doorbell took. The address alone names the queue, as it does for a doorbell. */
+  written(offset: number): void {
+    const fd = this.kickFds[offset / NOTIFY_MULTIPLIER];
+    if (fd !== undefined) this.addon.eventfdSignal(fd);
   }
 
   /**

@@ -136,7 +136,7 @@ export class VirtioNetPci implements PciFunction {
       case COMMON:
         return this.common.write(inPage, length, value);
       case NOTIFY:
-        return this.notify.written(inPage, value);
+        return this.notify.written(inPage);
       case MSIX_TABLE:
         if (inPage < this.msix.tableSize) this.msix.writeTable(inPage, length, value);
         return;

@@ -119,6 +119,7 @@ export class PciDriver {
     return this.bus.read('memory', this.addressOf(CFG_DEVICE) + offset, length);
   }
 
+  /** @param queueNotifyOff what the queue's register says; the queue's index while all queues are there */
   notifyAddress(queueNotifyOff: number): number {
     const { at } = this.structures.get(CFG_NOTIFY)!;
     return this.addressOf(CFG_NOTIFY) + queueNotifyOff * this.config(at + 16, 4);
