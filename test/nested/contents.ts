@@ -1,6 +1,6 @@
 /** What level 1 finds on its disks: a base that rarely changes, and the compiled project. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { compileTool } from '../../bench/native/tools.js';
 import { MissingPieceError } from '../../src/errors.js';
@@ -20,6 +20,9 @@ const QEMU_FIRMWARE = ['bios-256k.bin', 'kvmvapic.bin', 'linuxboot_dma.bin', 'pv
 /** The modules of level 2; a kernel's whole folder would take an emulated processor long to search. */
 const LEVEL_2_MODULES = ['virtio_pci', 'virtio_net', 'virtio_console'];
 
+/** The real one is a script for bash. */
+const LDD = '#!/bin/sh\nexec /lib64/ld-linux-x86-64.so.2 --list "$1"\n';
+
 /** Set-up's, and what building it takes, stay outside. */
 const BUILD_PACKAGES = new Set(['cmake-js', 'node-addon-api', 'node-api-headers']);
 
@@ -31,7 +34,7 @@ export function level1Images(): { readonly base: string; readonly project: strin
   const folder = join(packageRoot(), '.cache/nested');
   mkdirSync(folder, { recursive: true });
   return {
-    base: diskImage(folder, 'base', [...programs(), ...firmware(), ...busybox(), ...guestKernel(folder)]),
+    base: diskImage(folder, 'base', [...programs(folder), ...firmware(), ...busybox(), ...guestKernel(folder)]),
     project: diskImage(folder, 'project', project()),
   };
 }
@@ -42,8 +45,11 @@ function withLibraries(source: string, path = source): ImageEntry[] {
   return [{ path, source }, ...libraries.map((library) => ({ path: library, source: library }))];
 }
 
-function programs(): ImageEntry[] {
+function programs(folder: string): ImageEntry[] {
+  const ldd = kept(join(folder, 'ldd'), Buffer.from(LDD));
+  chmodSync(ldd, 0o755);
   return [
+    [{ path: '/usr/bin/ldd', source: ldd }],
     withLibraries(process.execPath, '/usr/bin/node'),
     withLibraries(findProgram('qemu-system-x86_64'), '/usr/bin/qemu-system-x86_64'),
     withLibraries(findProgram('setpriv'), '/usr/bin/setpriv'),
