@@ -63,6 +63,41 @@ export abstract class QueueGuest implements Disposable {
   /** Notifies the device of what was published on a ring. */
   protected abstract notify(ring: number): void;
 
+  /** Makes queues anew, as a driver does after a reset: one, or all. */
+  renew(ring?: number): void {
+    for (const [index, { layout }] of this.queues.entries()) {
+      if (ring !== undefined && ring !== index) continue;
+      const sizes = queueSizes(layout.size);
+      this.memory.u8.fill(0, layout.descTable, layout.descTable + sizes.descTable);
+      this.memory.u8.fill(0, layout.availRing, layout.availRing + sizes.availRing);
+      this.memory.u8.fill(0, layout.usedRing, layout.usedRing + sizes.usedRing);
+      this.queues[index] = new DriverQueue(this.memory, layout, false);
+    }
+  }
+
+  /** Notifies of every queue, whether there is anything or not. */
+  kickAll(): void {
+    for (const ring of this.queues.keys()) this.notify(ring);
+  }
+
+  /** Makes a chain available on a ring, a frame of zeroes, and doesn't notify. */
+  offer(ring: number): void {
+    const queue = this.queues[ring]!;
+    const at = this.bufferOf(ring, queue.nextHead());
+    this.memory.u8.fill(0, at, at + 72);
+    queue.beginChain(false);
+    queue.addBuffer(at, 72, false);
+    queue.endChain();
+    queue.publish();
+  }
+
+  /** Breaks a rule that leaves the device no way to go on: the available index is further ahead than the queue is long. */
+  breakRing(ring: number): void {
+    const index = this.queues[ring]!.layout.availRing / 2 + 1;
+    this.memory.u16[index] = this.memory.u16[index]! + SIZE + 1;
+    this.notify(ring);
+  }
+
   /** Fills the receive queues. */
   protected postAll(): void {
     for (const pair of this.pairs) while (this.queues[2 * pair]!.freeCount > 0) this.post(2 * pair);

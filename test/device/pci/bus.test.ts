@@ -162,13 +162,14 @@ describe('PCI 3.0 §6.1 type 0 header', () => {
   it("identity and reserved registers are read-only; cache line size and interrupt line are the guest's", async () => {
     await using harness = await Harness.open();
     const { driver } = harness;
-    const writable = new Set([4, 5, 0x0c, 0x3c, ...Array.from({ length: 8 }, (_, n) => 0x10 + n)]);
+    const changed: number[] = [];
     for (let offset = 0; offset < 0x40; offset++) {
       const before = driver.config(offset, 1);
       await driver.setConfig(offset, 1, ~before & 0xff);
-      if (!writable.has(offset)) expect([offset, driver.config(offset, 1)]).toEqual([offset, before]);
-      else await driver.setConfig(offset, 1, before);
+      if (driver.config(offset, 1) !== before) changed.push(offset);
+      await driver.setConfig(offset, 1, before);
     }
+    expect(changed).toEqual([4, 5, 0x0c, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x3c]);
     await driver.setConfig(0x3c, 1, 10);
     await driver.setConfig(0x0c, 1, 16);
     expect([driver.config(0x3c, 1), driver.config(0x3d, 1), driver.config(0x0c, 1)]).toEqual([10, 1, 16]);

@@ -72,7 +72,7 @@ export class FakePlatform implements Platform, Disposable {
   readonly levels: boolean[] = [];
   readonly line: LineInterrupt = { set: (asserted) => void this.levels.push(asserted) };
 
-  constructor(readonly doorbells: FakeDoorbells | undefined = new FakeDoorbells()) {}
+  constructor(readonly doorbells: FakeDoorbells | undefined) {}
 
   interrupts(vectors: number): MessageInterrupts {
     this.messages = new FakeMessages(vectors);
