@@ -6,14 +6,19 @@ import { GuestMemory } from '../device/guestMemory.js';
 import { type NetState, ReceiveFilter } from '../device/netState.js';
 import { NET_HDR_SIZE, NET_HDR_SIZE_LEGACY } from '../device/netHeader.js';
 import { ReceiveQueue } from '../device/receiveQueue.js';
+import { TransmitRules } from '../device/transmitQueue.js';
 import { BROKEN_PLACE, QUEUE_ACTIVE_PAIRS, type VirtqueueLayout, Virtqueue } from '../device/virtqueue.js';
 import type { Addon } from '../src/native/addon.js';
 import type { FrameSink, GuestLink } from './nat/guestLink.js';
 
 /** Low words of feature masks (virtio 1.2 §5.1.3, §6). */
+const CSUM = 1 << 0;
 const GUEST_CSUM = 1 << 1;
 const CTRL_GUEST_OFFLOADS = 1 << 2;
+const MTU = 1 << 3;
 const GUEST_TSO4 = 1 << 7;
+const HOST_TSO4 = 1 << 11;
+const HOST_TSO6 = 1 << 12;
 const MRG_RXBUF = 1 << 15;
 const CTRL_VQ = 1 << 17;
 const MQ = 1 << 22;
@@ -75,6 +80,8 @@ export class DeviceView implements GuestLink {
   segmentation = false;
   headerSize = NET_HDR_SIZE;
   multiqueue = false;
+  /** What the driver may send. */
+  readonly transmitRules = new TransmitRules();
   private readonly filter: ReceiveFilter;
   private featuresLow = 0;
   /** The generation of `net` that the offloads are of. */
@@ -111,6 +118,8 @@ export class DeviceView implements GuestLink {
   setFeatures(low: number, high: number): void {
     this.featuresLow = low;
     this.noteOffloads();
+    const mtu = (low & MTU) === 0 ? undefined : this.mtu;
+    this.transmitRules.negotiated((low & CSUM) !== 0, (low & HOST_TSO4) !== 0, (low & HOST_TSO6) !== 0, mtu);
     this.mergeable = (low & MRG_RXBUF) !== 0;
     this.multiqueue = (low & MQ) !== 0;
     if ((low & CTRL_VQ) === 0) this.setActivePairs(0);

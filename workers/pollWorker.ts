@@ -152,7 +152,7 @@ export class PollWorker implements TcpHost {
     view.mtu = mtu;
     this.attachControl(view);
     this.devices[device] = view;
-    this.frames.set(device, new TransmitFrame(view.memory, this.iovecs));
+    this.frames.set(device, new TransmitFrame(view.memory, this.iovecs, view.transmitRules));
     return view;
   }
 

@@ -88,6 +88,16 @@ describe.each([
     expect(await guest.askOn(0)).toEqual([0]);
   });
 
+  it('R7 §2.7.10 notifications of nothing change nothing', async () => {
+    await using guest = await front.open();
+    for (let n = 0; n < 20; n++) {
+      guest.kickAll();
+      expect(await guest.askOn(0)).toEqual([0]);
+      expect(await guest.setPairs(1 + (n % 2))).toEqual(OK);
+    }
+    expect(guest.queues.map((queue) => queue.ringErrors)).toEqual([0, 0, 0, 0, 0]);
+  });
+
   it('§5.1.2 without MQ the control queue is queue 2, and VQ_PAIRS_SET is refused', async () => {
     await using guest = await front.open({ features: FEATURES & ~VIRTIO_NET_F_MQ, rings: [0, 1, 2] });
     expect(await guest.setPairs(1)).toEqual(ERR);
