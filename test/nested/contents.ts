@@ -1,6 +1,6 @@
 /** What level 1 finds on its disks: a base that rarely changes, and the compiled project. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { compileTool } from '../../bench/native/tools.js';
 import { MissingPieceError } from '../../src/errors.js';
@@ -119,7 +119,10 @@ function project(): ImageEntry[] {
   for (const tool of ['guest/crr.c', 'guest/bulk.c', 'native/guestServer.c']) compileTool(tool);
   const folders = [
     ...['arch', 'bench', 'device', 'src', 'workers', 'test/nested'].map((name) => `dist/${name}`),
-    ...['src/guest', 'bench/guest', 'bench/native', '.cache/bench'],
+    'src/guest',
+    'bench/guest',
+    'bench/native',
+    '.cache/bench',
     ...runtimePackages().map((name) => `node_modules/${name}`),
   ];
   const files = ['package.json', 'build/Release/slipway.node', '.cache/guest/bin/agent'];
@@ -134,10 +137,10 @@ function project(): ImageEntry[] {
  * to date (bench/native/tools.ts), whatever happens to times in an image.
  */
 function filesIn(root: string, folder: string): string[] {
-  return readdirSync(join(root, folder), { recursive: true, withFileTypes: true, encoding: 'utf8' })
-    .filter((entry) => entry.isFile() && !/\.(c|h|map|md|d\.[cm]?ts)$/.test(entry.name))
-    .map((entry) => join(entry.parentPath, entry.name).slice(root.length + 1))
-    .sort();
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .map((name) => join(folder, name))
+    .filter((path) => !/\.(c|h|map|md|d\.[cm]?ts)$/.test(path) && statSync(join(root, path)).isFile())
+    .toSorted();
 }
 
 /** The packages that package.json's dependencies lead to. */

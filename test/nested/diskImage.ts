@@ -34,10 +34,10 @@ export function diskImage(folder: string, name: string, entries: readonly ImageE
     for (const entry of unique) place(tree, entry);
     const made = join(scratch, 'image');
     makeFileSystem(made, tree, sizeOf(unique));
-    for (const old of readdirSync(folder)) {
-      if (old.startsWith(`${name}-`) && old.endsWith('.ext4')) rmSync(join(folder, old), { force: true });
-    }
     renameSync(made, image);
+    for (const path of readdirSync(folder).map((file) => join(folder, file))) {
+      if (path !== image && path.startsWith(join(folder, `${name}-`)) && path.endsWith('.ext4')) rmSync(path);
+    }
     return image;
   } finally {
     rmSync(scratch, { recursive: true, force: true });
