@@ -633,6 +633,18 @@ describe('§4.1.4.5 ISR and INTx', () => {
     expect(call()).toEqual(vectors);
   });
 
+  it('S2 a signal that nobody has looked at before a reset is none after it', async () => {
+    await using harness = await Harness.open();
+    const { driver, bus, dataPlane, platform } = harness;
+    await harness.bringUp([0], { msix: false });
+    const { callFd } = dataPlane.running.get(0)!;
+    await driver.setStatus(0);
+    addon.eventfdSignal(callFd);
+    void bus.write('memory', driver.addressOf(pci.CFG_COMMON) + pci.DEVICE_STATUS, 1, 0);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    expect([platform.levels, driver.isr()]).toEqual([[], 0]);
+  });
+
   it('S2 a reset takes the line back, and a late signal with it', async () => {
     await using harness = await Harness.open();
     const { driver, device, dataPlane, platform } = harness;
