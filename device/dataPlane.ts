@@ -3,6 +3,8 @@
  * Nothing below this interface knows which front it is (DESIGN §1).
  */
 
+import type { NetState } from './netState.js';
+
 /** A piece of guest memory. */
 export interface MemoryRegion {
   /** Where the guest sees it (guest physical address), bytes; less than 2^53. */
@@ -55,6 +57,8 @@ export interface DeviceDataPlane {
   reset(): Promise<void>;
   /** Number of queue pairs. */
   readonly pairs: number;
+  /** What the control queue changes. A front that offers its features resets it and tells it what was negotiated, while no queue runs. */
+  readonly net: NetState;
   /** Called when a queue was stopped because the driver broke the rules; `reason` names the rule. */
   onQueueBroken: (index: number, reason: string) => void;
 }

@@ -16,4 +16,5 @@ export const HDR_F_NEEDS_CSUM = 1;
 
 export const GSO_NONE = 0;
 export const GSO_TCPV4 = 1;
+export const GSO_TCPV6 = 4;
 export const GSO_ECN = 0x80;

@@ -25,6 +25,14 @@ const MAX_REFUSALS = 64;
 /** Bytes of a frame, from its start, that the caller may write in place. */
 export const MAX_HEADERS = 128;
 
+/** Says which frames the driver wants (virtio 1.2 §5.1.6.5.1). */
+export interface FrameFilter {
+  /** @param offset where the frame's Ethernet header lies */
+  accepts(frame: Uint8Array, offset: number): boolean;
+}
+
+const TAKES_ALL: FrameFilter = { accepts: () => true };
+
 export class ReceiveQueue {
   /** Where the frame's first bytes go, valid after `reserve`. */
   header: Uint8Array = new Uint8Array(0);
@@ -61,6 +69,7 @@ export class ReceiveQueue {
     private readonly first: number,
     private readonly headerSize: number,
     private readonly mergeable: boolean,
+    private readonly filter: FrameFilter = TAKES_ALL,
   ) {}
 
   /**
@@ -129,7 +138,7 @@ export class ReceiveQueue {
 
   /**
    * Takes the buffers of a frame of `length` bytes, the first `headers` of which the caller wrote at `header`, and stages
-   * them as used.
+   * them as used. A frame that the driver's filter keeps out is gone, its buffers are as before.
    * @param csumStart where the checksum begins in the frame, 0 if it is complete (§5.1.6.4.1)
    * @param gsoType GSO_NONE or what the driver accepted, with segments of `gsoSize` bytes
    */
@@ -141,6 +150,7 @@ export class ReceiveQueue {
     gsoType: number,
     gsoSize: number,
   ): void {
+    if (headers > 0 && !this.filter.accepts(this.header, this.headerOffset)) return;
     let rest = length + this.headerSize;
     let used = 0;
     while (rest > 0) rest -= this.sizes[used++]!;
@@ -154,8 +164,9 @@ export class ReceiveQueue {
     }
   }
 
-  /** Takes buffers for a whole frame that lies elsewhere, its checksums complete. False when there is no room. */
+  /** Takes buffers for a whole frame that lies elsewhere, its checksums complete, unless it is filtered. False when there is no room. */
   copy(frame: Uint8Array, length: number): boolean {
+    if (!this.filter.accepts(frame, 0)) return true;
     if (this.reserve(length, length) === 0) return false;
     this.payload(0, length);
     this.scatter(frame, length, this.iovecs, this.payloadFirst);

@@ -7,6 +7,9 @@
 import type { GuestMemory } from './guestMemory.js';
 import {
   GSO_ECN,
+  GSO_NONE,
+  GSO_TCPV4,
+  GSO_TCPV6,
   HDR_CSUM_OFFSET,
   HDR_CSUM_START,
   HDR_F_NEEDS_CSUM,
@@ -20,6 +23,31 @@ import type { Virtqueue } from './virtqueue.js';
 const HEADERS = 14 + 60 + 60;
 /** The longest frame: a 64 KiB IP packet in Ethernet. */
 const MAX_FRAME = 65535 + 14;
+
+/** Ethernet header and one VLAN tag: what a frame has beside its packet. */
+const LINK_HEADER = 14 + 4;
+
+/** What the driver may send, by what it negotiated (virtio 1.2 §5.1.6.2.1, §5.1.4.2). A frame beyond it is no frame. */
+export class TransmitRules {
+  /** The driver may leave checksums to us; else the flag that says so is ignored. */
+  csum = true;
+  /** Bit n: frames of GSO type n. */
+  gsoTypes = -1;
+  /** Bytes of a frame that isn't to be segmented, at most. */
+  longest = MAX_FRAME;
+
+  /** @param mtu bytes of an IP packet; `undefined` if the driver was not told */
+  negotiated(csum: boolean, tso4: boolean, tso6: boolean, mtu: number | undefined): void {
+    this.csum = csum;
+    this.gsoTypes = (1 << GSO_NONE) | (tso4 ? 1 << GSO_TCPV4 : 0) | (tso6 ? 1 << GSO_TCPV6 : 0);
+    this.longest = mtu === undefined ? MAX_FRAME : Math.min(MAX_FRAME, mtu + LINK_HEADER);
+  }
+
+  allow(gsoType: number, length: number): boolean {
+    if (gsoType > 31 || ((this.gsoTypes >>> gsoType) & 1) === 0) return false;
+    return gsoType !== GSO_NONE || length <= this.longest;
+  }
+}
 
 /** A frame in guest memory. All fields hold until the next `read`. */
 export class TransmitFrame {
@@ -53,12 +81,13 @@ export class TransmitFrame {
   constructor(
     private readonly memory: GuestMemory,
     private readonly iovecs: Uint32Array,
+    private readonly rules: TransmitRules = new TransmitRules(),
   ) {}
 
   /**
    * Reads the frame of the chain that `queue` walked last.
    * @param headerSize bytes of the virtio-net header that was negotiated
-   * @returns false for a chain that is no frame: writable parts, too short, too long
+   * @returns false for a chain that is no frame: writable parts, too short, too long, not as was negotiated
    */
   read(queue: Virtqueue, headerSize: number): boolean {
     if (queue.count !== queue.readable) return false;
@@ -68,6 +97,7 @@ export class TransmitFrame {
     this.count = queue.count;
     this.gather(headerSize, this.header);
     this.parseHeader();
+    if (!this.rules.allow(this.gsoType, this.length)) return false;
     this.skip(headerSize);
     this.linearize(HEADERS);
     return true;
@@ -161,7 +191,7 @@ export class TransmitFrame {
   /** Unknown flags are ignored, and hdr_len isn't used at all (§5.1.6.2.2). */
   private parseHeader(): void {
     const h = this.header;
-    this.needsCsum = (h[HDR_FLAGS]! & HDR_F_NEEDS_CSUM) !== 0;
+    this.needsCsum = this.rules.csum && (h[HDR_FLAGS]! & HDR_F_NEEDS_CSUM) !== 0;
     this.gsoType = h[HDR_GSO_TYPE]! & ~GSO_ECN;
     this.gsoSize = h[HDR_GSO_SIZE]! | (h[HDR_GSO_SIZE + 1]! << 8);
     this.csumStart = h[HDR_CSUM_START]! | (h[HDR_CSUM_START + 1]! << 8);

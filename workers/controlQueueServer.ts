@@ -1,12 +1,13 @@
 /**
  * Serves a device's control virtqueue (virtio 1.2 §5.1.6.5), on the worker of pair 0.
  *
- * A command that changes the number of active pairs is answered only once all workers obey it: "the device MUST NOT queue
- * packets on receive queues greater than virtqueue_pairs once it has placed the […] command in a used buffer"
- * (§5.1.6.5.5.2).
+ * A command that changes anything is answered only once all workers obey it: "the device MUST NOT queue packets on receive
+ * queues greater than virtqueue_pairs once it has placed the […] command in a used buffer" (§5.1.6.5.5.2), "MUST update the
+ * MAC filtering table before it consumes the […] command" (§5.1.6.5.2.1).
  */
 import { type ControlState, VIRTIO_NET_ERR, executeControl } from '../device/controlQueue.js';
 import type { GuestMemory } from '../device/guestMemory.js';
+import type { NetState } from '../device/netState.js';
 import { QUEUE_ACTIVE_PAIRS, QUEUE_CURRENT } from '../device/virtqueue.js';
 import { C, type Counters } from './counters.js';
 import type { CycleBarrier } from './cycleBarrier.js';
@@ -27,7 +28,8 @@ export class ControlQueueServer implements ChainServer {
   /**
    * @param queue the control queue
    * @param multiqueue whether MQ was negotiated
-   * @param changed called when the number of active pairs has changed
+   * @param net what all other commands change
+   * @param changed called when a command has changed anything
    */
   constructor(
     private readonly queue: QueueView,
@@ -35,6 +37,7 @@ export class ControlQueueServer implements ChainServer {
     private readonly iovecs: Uint32Array,
     private readonly pairs: number,
     private readonly multiqueue: () => boolean,
+    private readonly net: NetState,
     private readonly barrier: CycleBarrier,
     private readonly counters: Counters,
     private readonly changed: () => void,
@@ -78,8 +81,9 @@ export class ControlQueueServer implements ChainServer {
     this.ackRegion = this.iovecs[ack]!;
     this.ackOffset = this.iovecs[ack + 1]!;
     const before = this.queue.state[QUEUE_ACTIVE_PAIRS]!;
+    const { generation } = this.net;
     const status = this.execute(virtqueue.readableBytes, virtqueue.readable);
-    if (status !== 0 || this.queue.state[QUEUE_ACTIVE_PAIRS] === before) {
+    if (this.queue.state[QUEUE_ACTIVE_PAIRS] === before && this.net.generation === generation) {
       this.acknowledge(status);
       return;
     }
@@ -98,6 +102,7 @@ export class ControlQueueServer implements ChainServer {
       maxPairs: this.pairs,
       multiqueue: this.multiqueue(),
       activePairs: state[QUEUE_ACTIVE_PAIRS]!,
+      net: this.net,
     };
     const status = executeControl(this.command, length, control);
     Atomics.store(state, QUEUE_ACTIVE_PAIRS, control.activePairs);

@@ -3,16 +3,23 @@
  * hand over), and the queues that this worker serves.
  */
 import { GuestMemory } from '../device/guestMemory.js';
+import { type NetState, ReceiveFilter } from '../device/netState.js';
 import { NET_HDR_SIZE, NET_HDR_SIZE_LEGACY } from '../device/netHeader.js';
 import { ReceiveQueue } from '../device/receiveQueue.js';
+import { TransmitRules } from '../device/transmitQueue.js';
 import { BROKEN_PLACE, QUEUE_ACTIVE_PAIRS, type VirtqueueLayout, Virtqueue } from '../device/virtqueue.js';
 import type { Addon } from '../src/native/addon.js';
 import { InterruptModeration } from './interruptModeration.js';
 import type { FrameSink, GuestLink } from './nat/guestLink.js';
 
 /** Low words of feature masks (virtio 1.2 §5.1.3, §6). */
+const CSUM = 1 << 0;
 const GUEST_CSUM = 1 << 1;
+const CTRL_GUEST_OFFLOADS = 1 << 2;
+const MTU = 1 << 3;
 const GUEST_TSO4 = 1 << 7;
+const HOST_TSO4 = 1 << 11;
+const HOST_TSO6 = 1 << 12;
 const MRG_RXBUF = 1 << 15;
 const CTRL_VQ = 1 << 17;
 const MQ = 1 << 22;
@@ -77,7 +84,12 @@ export class DeviceView implements GuestLink {
   segmentation = false;
   headerSize = NET_HDR_SIZE;
   multiqueue = false;
+  /** What the driver may send. */
+  readonly transmitRules = new TransmitRules();
+  private readonly filter: ReceiveFilter;
   private featuresLow = 0;
+  /** The generation of `net` that the offloads are of. */
+  private netGeneration = -1;
   private mergeable = false;
   /** Receive queues that this worker may fill now. */
   private sinks: (ReceiveQueue | undefined)[] = [];
@@ -97,7 +109,9 @@ export class DeviceView implements GuestLink {
     readonly pairs: number,
     state: (queue: number) => Int32Array,
     mine: (pair: number) => boolean,
+    private readonly net: NetState,
   ) {
+    this.filter = new ReceiveFilter(net);
     this.memory = new GuestMemory(addon);
     for (let q = 0; q <= 2 * pairs; q++) {
       const own = q === 2 * pairs ? mine(0) : mine(q >> 1);
@@ -107,8 +121,9 @@ export class DeviceView implements GuestLink {
 
   setFeatures(low: number, high: number): void {
     this.featuresLow = low;
-    this.partialChecksum = (low & GUEST_CSUM) !== 0;
-    this.segmentation = (low & GUEST_TSO4) !== 0;
+    this.noteOffloads();
+    const mtu = (low & MTU) === 0 ? undefined : this.mtu;
+    this.transmitRules.negotiated((low & CSUM) !== 0, (low & HOST_TSO4) !== 0, (low & HOST_TSO6) !== 0, mtu);
     this.mergeable = (low & MRG_RXBUF) !== 0;
     this.multiqueue = (low & MQ) !== 0;
     if ((low & CTRL_VQ) === 0) this.setActivePairs(0);
@@ -136,6 +151,7 @@ export class DeviceView implements GuestLink {
         RECEIVE_IOVECS,
         this.headerSize,
         this.mergeable,
+        this.filter,
       );
     }
     return true;
@@ -153,9 +169,18 @@ export class DeviceView implements GuestLink {
     if (lastAvailIdx === 0) this.setActivePairs(1);
   }
 
-  /** Whether the number of active pairs is another than `findSinks` saw. */
+  /** Takes note of the driver's offloads. Returns whether the number of active pairs is another than `findSinks` saw. */
   activePairsChanged(): boolean {
+    if (this.net.generation !== this.netGeneration) this.noteOffloads();
     return Atomics.load(this.controlQueue.state, QUEUE_ACTIVE_PAIRS) !== this.activePairs;
+  }
+
+  /** What the driver takes: all that was negotiated, or what of it the driver switched on (virtio 1.2 §5.1.6.5.6). */
+  private noteOffloads(): void {
+    this.netGeneration = this.net.generation;
+    const offloads = (this.featuresLow & CTRL_GUEST_OFFLOADS) === 0 ? this.featuresLow : this.net.offloads;
+    this.partialChecksum = (offloads & GUEST_CSUM) !== 0;
+    this.segmentation = (offloads & GUEST_TSO4) !== 0;
   }
 
   private setActivePairs(pairs: number): void {
@@ -172,6 +197,7 @@ export class DeviceView implements GuestLink {
 
   /** Looks which receive queues may be filled. Call after a queue was started, stopped, enabled, disabled or broken. */
   findSinks(): void {
+    this.noteOffloads();
     this.sinks = [];
     this.anySink = undefined;
     this.activePairs = Atomics.load(this.controlQueue.state, QUEUE_ACTIVE_PAIRS);

@@ -44,6 +44,7 @@ import {
   type PoolMemory,
   SLEEPING,
   WORKER_WORDS,
+  netState,
   queueState,
 } from './poolMemory.js';
 import { Shard } from './shard.js';
@@ -154,11 +155,12 @@ export class PollWorker implements TcpHost {
       pairs,
       (queue) => queueState(memory, device, queue),
       (pair) => pair % memory.workers === worker,
+      netState(memory, device),
     );
     view.mtu = mtu;
     this.attachControl(view);
     this.devices[device] = view;
-    this.frames.set(device, new TransmitFrame(view.memory, this.iovecs));
+    this.frames.set(device, new TransmitFrame(view.memory, this.iovecs, view.transmitRules));
     return view;
   }
 
@@ -173,6 +175,7 @@ export class PollWorker implements TcpHost {
       this.iovecs,
       view.pairs,
       () => view.multiqueue,
+      netState(memory, view.index),
       new CycleBarrier(worker, memory, this.engine, wakeFds),
       this.counters,
       () => this.queuesChanged(),

@@ -2,6 +2,7 @@
 import type { DeviceConfig, DeviceDataPlane, MemoryRegion, VirtqueueSetup } from '../device/dataPlane.js';
 import type { MemoryWindow } from '../device/guestMemory.js';
 import { MAX_WINDOWS } from '../device/guestMemory.js';
+import type { NetState } from '../device/netState.js';
 import { QUEUE_CHAINS } from '../device/virtqueue.js';
 import {
   CONTROL_ATTACH,
@@ -16,7 +17,7 @@ import {
   putNumber,
 } from './messages.js';
 import type { Answer, Pool } from './pool.js';
-import { queueState } from './poolMemory.js';
+import { netState, queueState } from './poolMemory.js';
 
 const FOUR_GIB = 4294967296;
 
@@ -40,13 +41,17 @@ export class MemoryMapError extends Error {
 
 export class PoolDevice implements DeviceDataPlane {
   onQueueBroken: (index: number, reason: string) => void = () => undefined;
+  readonly net: NetState;
   private readonly running = new Map<number, RunningQueue>();
 
   constructor(
     private readonly pool: Pool,
     readonly number: number,
     private readonly config: DeviceConfig,
-  ) {}
+  ) {
+    this.net = netState(pool.memory, number);
+    this.net.reset(config.mac);
+  }
 
   get pairs(): number {
     return this.config.pairs;

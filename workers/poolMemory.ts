@@ -2,6 +2,7 @@
  * The pool's shared memory: who may write what is DESIGN §3's table. Made once by the main thread, handed to each worker
  * with its task; what a worker needs to go on where its predecessor stopped is all in here.
  */
+import { NET_STATE_WORDS, NetState } from '../device/netState.js';
 import { QUEUE_STATE_WORDS } from '../device/virtqueue.js';
 import { COUNTER_NAMES } from './counters.js';
 import { FLOW_WORDS } from './flow.js';
@@ -51,6 +52,8 @@ export interface PoolMemory extends PoolDimensions {
   readonly workerWords: SharedArrayBuffer;
   /** QUEUE_STATE_WORDS per queue: device by device, 2 × pairs + 1 each. */
   readonly queues: SharedArrayBuffer;
+  /** NET_STATE_WORDS per device. */
+  readonly net: SharedArrayBuffer;
   readonly directory: SharedArrayBuffer;
   /** Packets that worker a handed to worker b and that aren't back: word a × workers + b, written by a. */
   readonly outstanding: SharedArrayBuffer;
@@ -79,6 +82,7 @@ export function createPoolMemory(dimensions: PoolDimensions, seed: number): Pool
     seed,
     workerWords: new SharedArrayBuffer(4 * WORKER_WORDS * workers),
     queues: new SharedArrayBuffer(4 * QUEUE_STATE_WORDS * devices * (2 * pairs + 1)),
+    net: new SharedArrayBuffer(4 * NET_STATE_WORDS * devices),
     directory: new SharedArrayBuffer(workers > 1 ? Directory.bytes(2 * flows * workers) : Directory.bytes(8)),
     outstanding: new SharedArrayBuffer(4 * workers * workers),
     shards: times(workers, 4 * FLOW_WORDS * flows),
@@ -95,4 +99,9 @@ export function createPoolMemory(dimensions: PoolDimensions, seed: number): Pool
 export function queueState(memory: PoolMemory, device: number, queue: number): Int32Array {
   const number = device * (2 * memory.pairs + 1) + queue;
   return new Int32Array(memory.queues, 4 * QUEUE_STATE_WORDS * number, QUEUE_STATE_WORDS);
+}
+
+/** What a device's control queue changes. */
+export function netState(memory: PoolMemory, device: number): NetState {
+  return new NetState(new Int32Array(memory.net, 4 * NET_STATE_WORDS * device, NET_STATE_WORDS));
 }

@@ -29,6 +29,7 @@ const NEEDED = [
   { packages: ['lz4'], isThere: () => which('lz4') !== undefined },
   { packages: ['xz-utils'], isThere: () => which('xz') !== undefined },
   { packages: ['zstd'], isThere: () => which('zstd') !== undefined },
+  { packages: ['e2fsprogs'], isThere: () => which('mke2fs') !== undefined },
   { packages: ['ethtool'], isThere: () => which('ethtool') !== undefined },
   { packages: ['qemu-system-x86'], isThere: qemuIsThere },
 ];

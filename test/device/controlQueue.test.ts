@@ -13,10 +13,17 @@ import {
   VIRTIO_NET_ERR,
   VIRTIO_NET_OK,
 } from '../../device/controlQueue.js';
+import { NET_STATE_WORDS, NetState } from '../../device/netState.js';
 
 /** Executes a command on a device of 4 pairs that uses 2; gives the answer and the pairs in use then. */
 function execute(command: readonly number[], change: Partial<ControlState> = {}, length = command.length): number[] {
-  const state = { maxPairs: 4, multiqueue: true, activePairs: 2, ...change };
+  const state = {
+    maxPairs: 4,
+    multiqueue: true,
+    activePairs: 2,
+    net: new NetState(new Int32Array(NET_STATE_WORDS)),
+    ...change,
+  };
   return [executeControl(Uint8Array.from(command), length, state), state.activePairs];
 }
 
@@ -58,7 +65,7 @@ describe('§5.1.6.5.5 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET', () => {
   });
 });
 
-describe('§5.1.6.5 classes of features that are not offered', () => {
+describe('§5.1.6.5 classes of features that were not negotiated', () => {
   it.each([
     ['§5.1.6.5.1 promiscuous mode', [CTRL_RX, 0, 1]],
     ['§5.1.6.5.1 no broadcast', [CTRL_RX, 5, 1]],

@@ -1,13 +1,14 @@
 import * as fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
-import { TransmitFrame } from '../../device/transmitQueue.js';
+import { TransmitFrame, TransmitRules } from '../../device/transmitQueue.js';
 import { MockDriver, type MockOptions } from './mockDriver.js';
 
 const HEADERS = 14 + 60 + 60;
 const opened: MockDriver[] = [];
 
 class Sender extends MockDriver {
-  readonly frame = new TransmitFrame(this.guest, this.iovecs);
+  readonly rules = new TransmitRules();
+  readonly frame = new TransmitFrame(this.guest, this.iovecs, this.rules);
 
   /** Transmits `bytes` in buffers that end at `cuts`, each `apart` bytes from the one before, and reads them as the device. */
   send(bytes: Uint8Array, cuts: readonly number[], headerSize = 12, apart = 3, indirect = true): boolean {
@@ -187,6 +188,37 @@ describe('§5.1.6.2 packet transmission', () => {
     const sender = open();
     sender.send(packet(100, 12, { 1: 0x81 }), []);
     expect(sender.frame.gsoType).toBe(1);
+  });
+
+  it.each([
+    ['nothing', false, false, [0]],
+    ['HOST_TSO4', true, false, [0, 1]],
+    ['HOST_TSO6', false, true, [0, 4]],
+    ['both', true, true, [0, 1, 4]],
+  ])('§5.1.6.2.1 a GSO type that was not negotiated is no frame: %s', (_, tso4, tso6, taken) => {
+    const sender = open();
+    sender.rules.negotiated(true, tso4, tso6, undefined);
+    const types = [0, 1, 2, 3, 4, 5, 31, 32, 33, 36, 0x7f];
+    expect(types.filter((type) => sender.send(packet(100, 12, { 0: 1, 1: type }), []))).toEqual(taken);
+  });
+
+  it('§5.1.6.2.2 without CSUM the flag NEEDS_CSUM means nothing', () => {
+    const sender = open();
+    sender.rules.negotiated(false, false, false, undefined);
+    expect([sender.send(packet(100, 12, { 0: 1 }), []), sender.frame.needsCsum]).toEqual([true, false]);
+  });
+
+  it('N2 §5.1.4.2 a driver that was told the MTU sends no longer packet, unless it is to be segmented', () => {
+    const sender = open();
+    sender.rules.negotiated(true, true, false, 1280);
+    expect([1280 + 14, 1280 + 18, 1280 + 19].map((length) => sender.send(packet(length), []))).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    expect(sender.send(packet(4000, 12, { 0: 1, 1: 1 }), [])).toBe(true);
+    sender.rules.negotiated(true, true, false, undefined);
+    expect(sender.send(packet(4000), [])).toBe(true);
   });
 
   it('reads fields of 16 bits as little-endian', () => {

@@ -1,5 +1,6 @@
 /** A control queue's server and the other workers: what it waits for before it answers. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { NET_STATE_WORDS, NetState } from '../../device/netState.js';
 import { QUEUE_ACTIVE_PAIRS, QUEUE_CURRENT } from '../../device/virtqueue.js';
 import { C, COUNTER_NAMES } from '../../workers/counters.js';
 import { ControlQueueServer } from '../../workers/controlQueueServer.js';
@@ -53,6 +54,7 @@ function open() {
     mock.iovecs,
     2,
     () => true,
+    new NetState(new Int32Array(NET_STATE_WORDS)),
     others.barrier,
     counters,
     () => changes++,

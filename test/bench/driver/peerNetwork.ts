@@ -3,6 +3,7 @@
  * own means, and can lose packets, and send them on any queue pair.
  */
 import type { DeviceDataPlane, MemoryRegion, VirtqueueSetup } from '../../../device/dataPlane.js';
+import { NET_STATE_WORDS, NetState } from '../../../device/netState.js';
 import { ModelMemory, ModelQueue } from './modelQueue.js';
 import { PeerTcp } from './peerTcp.js';
 import type { Segment } from './peerTcp.js';
@@ -39,6 +40,7 @@ function standardService(port: number): ReturnType<ConstructorParameters<typeof 
 }
 
 export class PeerNetwork implements DeviceDataPlane {
+  readonly net = new NetState(new Int32Array(NET_STATE_WORDS));
   onQueueBroken: (index: number, reason: string) => void = () => undefined;
   readonly tcp: PeerTcp;
   /** What the guest broke. */

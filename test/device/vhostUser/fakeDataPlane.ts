@@ -1,5 +1,6 @@
 /** A data plane that records what it is asked to do, and does it at its leisure. */
 import type { DeviceDataPlane, MemoryRegion, VirtqueueSetup } from '../../../device/dataPlane.js';
+import { NET_STATE_WORDS, NetState } from '../../../device/netState.js';
 import { addon } from '../../../src/native/addon.js';
 
 export class FakeDataPlane implements DeviceDataPlane {
@@ -13,6 +14,7 @@ export class FakeDataPlane implements DeviceDataPlane {
   nextAvailIdx = 0;
   /** Makes the next call of this name fail. */
   failNext: string | undefined;
+  readonly net = new NetState(new Int32Array(NET_STATE_WORDS));
   onQueueBroken: (index: number, reason: string) => void = () => undefined;
   private busy = false;
 

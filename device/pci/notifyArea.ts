@@ -1,0 +1,56 @@
+/**
+ * The notify addresses of a device's queues (virtio 1.2 §4.1.4.4). Where the machine has doorbells, a driver's write signals
+ * the queue's kick eventfd without leaving the guest; else, and where one can't be had, the write comes here and does the same.
+ */
+import type { Addon } from '../../src/native/addon.js';
+import type { Doorbells } from './platform.js';
+import { NOTIFY_MULTIPLIER } from './virtioCapabilities.js';
+
+export class NotifyArea {
+  /** Where the area lies in guest memory. */
+  private address: number | undefined;
+  /** Addresses of doorbells that are attached, by queue. */
+  private readonly attached = new Map<number, number>();
+
+  constructor(
+    private readonly addon: Addon,
+    private readonly doorbells: Doorbells | undefined,
+    private readonly kickFds: readonly number[],
+    private readonly warn: (message: string) => void,
+  ) {}
+
+  /** Moves the doorbells to where the area lies now; `undefined`: nowhere. */
+  place(address: number | undefined): void {
+    if (address === this.address) return;
+    this.detachAll();
+    this.address = address;
+    if (address === undefined || this.doorbells === undefined) return;
+    for (const [queue, fd] of this.kickFds.entries()) this.attach(queue, address + NOTIFY_MULTIPLIER * queue, fd);
+  }
+
+  /** A write that no doorbell took. The address alone names the queue, as it does for a doorbell. */
+  written(offset: number): void {
+    const fd = this.kickFds[offset / NOTIFY_MULTIPLIER];
+    if (fd !== undefined) this.addon.eventfdSignal(fd);
+  }
+
+  /**
+   * Of any length and value: with an address for each queue nothing need be compared, and KVM then doesn't decode the
+   * instruction. A doorbell that can't be had costs speed, not function: `written` stands in.
+   */
+  private attach(queue: number, address: number, fd: number): void {
+    try {
+      this.doorbells!.attach(address, 0, undefined, fd);
+      this.attached.set(queue, address);
+    } catch (error) {
+      this.warn(`queue ${queue} has no doorbell, its notifications go through this thread: ${String(error)}`);
+    }
+  }
+
+  private detachAll(): void {
+    for (const [queue, address] of this.attached) {
+      this.doorbells!.detach(address, 0, undefined, this.kickFds[queue]!);
+    }
+    this.attached.clear();
+  }
+}

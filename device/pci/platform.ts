@@ -1,0 +1,41 @@
+/** What a PCI device asks of the machine that it is plugged into: interrupts and doorbells. */
+
+/**
+ * Where an access goes: ports, or guest physical memory. Accesses have 1, 2 or 4 bytes; the machine splits longer ones,
+ * the low half first, as virtio 1.2 §4.1.3.1 lets drivers do it.
+ */
+export type AddressSpace = 'io' | 'memory';
+
+/** One MSI-X vector's way to the interrupt controller: an eventfd bound by KVM_IRQFD to a GSI whose MSI route is this vector's message. */
+export interface MessageInterrupts {
+  /** The eventfd of vector `vector`; whoever signals it raises the vector, or leaves it pending while disconnected. */
+  eventfd(vector: number): number;
+  /** Routes the vector to this message and lets signals through (KVM_SET_GSI_ROUTING, then KVM_IRQFD assign: a pending signal fires at once). */
+  connect(vector: number, address: bigint, data: number): void;
+  /** Masks: KVM_IRQFD deassign; signals stay in the eventfd. */
+  disconnect(vector: number): void;
+  /** Whether a signal waits in the eventfd of a disconnected vector. */
+  pending(vector: number): boolean;
+}
+
+/** INTx, level-triggered. */
+export interface LineInterrupt {
+  set(asserted: boolean): void;
+}
+
+/** KVM_IOEVENTFD on guest physical memory. */
+export interface Doorbells {
+  /**
+   * From now on a write of `length` bytes (0: of any length) to `address` signals `fd` and doesn't exit.
+   * @param match the only value that does so; `undefined`: any
+   */
+  attach(address: number, length: 0 | 2 | 4, match: number | undefined, fd: number): void;
+  detach(address: number, length: 0 | 2 | 4, match: number | undefined, fd: number): void;
+}
+
+export interface Platform {
+  interrupts(vectors: number): MessageInterrupts;
+  readonly line: LineInterrupt;
+  /** `undefined`: notifications come as writes to memory, and the device signals its kick eventfd itself. */
+  readonly doorbells: Doorbells | undefined;
+}

@@ -1,0 +1,87 @@
+/** The two ways to reach a device on a running data plane, for tests of what must hold by either. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { DeviceConfig } from '../../device/dataPlane.js';
+import { createLogger } from '../../src/log.js';
+import { Network } from '../../src/network.js';
+import { DEFAULT_ADDRESSES } from '../../workers/nat/addresses.js';
+import { DEFAULT_TCP_TIMES } from '../../workers/nat/tcpFlows.js';
+import { Pool } from '../../workers/pool.js';
+import type { PoolDevice } from '../../workers/poolDevice.js';
+import { ControlGuest } from './controlGuest.js';
+import { PciGuest, type PciGuestOptions } from './pci/pciGuest.js';
+import { PAIRS, type QueueGuest } from './queueGuest.js';
+
+export interface GuestOptions {
+  readonly features?: bigint;
+  readonly rings?: number[];
+}
+
+/** A device of two pairs, to which one guest after the other attaches. */
+export interface Front {
+  open(options?: GuestOptions): Promise<QueueGuest>;
+  close(): Promise<void>;
+}
+
+export const CONFIG: DeviceConfig = { mac: Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56), mtu: 1500, pairs: PAIRS };
+
+export class VhostUserFront implements Front {
+  private constructor(
+    private readonly network: Network,
+    private readonly folder: string,
+    readonly path: string,
+  ) {}
+
+  static async create(workers: number): Promise<VhostUserFront> {
+    const folder = mkdtempSync(join(tmpdir(), 'slipway-front-'));
+    const path = join(folder, 'socket');
+    const network = await Network.create({ workers, queues: PAIRS, log: createLogger('silent') });
+    await network.serve({ path });
+    return new VhostUserFront(network, folder, path);
+  }
+
+  open(options?: GuestOptions): Promise<ControlGuest> {
+    return ControlGuest.open(this.path, options);
+  }
+
+  /** Rings may be left disabled, which only this front knows. */
+  openRings(options?: Parameters<typeof ControlGuest.open>[1]): Promise<ControlGuest> {
+    return ControlGuest.open(this.path, options);
+  }
+
+  async close(): Promise<void> {
+    await this.network.close();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+export class PciFront implements Front {
+  private constructor(
+    readonly pool: Pool,
+    readonly dataPlane: PoolDevice,
+  ) {}
+
+  static async create(workers: number): Promise<PciFront> {
+    const pool = new Pool({
+      workers,
+      pairs: PAIRS,
+      devices: 1,
+      flows: 64,
+      pinned: false,
+      tcp: { addresses: DEFAULT_ADDRESSES, allowHostLoopback: true, times: DEFAULT_TCP_TIMES },
+      log: { warn: () => undefined },
+    });
+    await pool.ready();
+    return new PciFront(pool, await pool.attach(CONFIG));
+  }
+
+  open(options?: PciGuestOptions): Promise<PciGuest> {
+    return PciGuest.open(this.dataPlane, CONFIG, options);
+  }
+
+  async close(): Promise<void> {
+    await this.dataPlane.detach();
+    await this.pool.close();
+  }
+}

@@ -1,0 +1,205 @@
+/** A guest that drives all queues of a device with two pairs itself, by whatever front it is attached, and what to say on them. */
+import { DriverQueue, queueSizes } from '../../bench/driver/driverQueue.js';
+import { MappedMemory, MemoryPlan } from '../../bench/driver/guestMemory.js';
+import {
+  VIRTIO_F_VERSION_1,
+  VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_MQ,
+  VIRTIO_NET_F_MRG_RXBUF,
+} from '../../device/features.js';
+import { addon } from '../../src/native/addon.js';
+import { until } from '../native/support.js';
+
+export const FEATURES = VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ | VIRTIO_NET_F_MRG_RXBUF;
+export const PAIRS = 2;
+export const CONTROL = 2 * PAIRS;
+const SIZE = 64;
+const BUFFER = 256;
+/** What an ack byte holds before the device writes it. */
+export const UNANSWERED = 0xee;
+
+export interface CommandResult {
+  /** The first writable byte. */
+  readonly ack: number;
+  /** used.len. */
+  readonly used: number;
+  /** Whether any other writable byte was touched. */
+  readonly touched: boolean;
+}
+
+export abstract class QueueGuest implements Disposable {
+  readonly queues: DriverQueue[] = [];
+  protected readonly memory: MappedMemory;
+  protected readonly fds: number[] = [];
+  /** The last frame that came in, without its virtio-net header. */
+  lastFrame = new Uint8Array(0);
+  private readonly buffers: number;
+  private readonly pairs: number[];
+  /** The ring that is the control queue: "N=1 if neither VIRTIO_NET_F_MQ nor […]" (virtio 1.2 §5.1.2). */
+  protected readonly control: number;
+
+  protected constructor(protected readonly features: bigint) {
+    const plan = new MemoryPlan(Infinity);
+    const layouts = Array.from({ length: CONTROL + 1 }, () => {
+      const sizes = queueSizes(SIZE);
+      return {
+        size: SIZE,
+        descTable: plan.place(sizes.descTable, 16),
+        availRing: plan.place(sizes.availRing, 2),
+        usedRing: plan.place(sizes.usedRing, 4),
+        indirectTables: 0,
+        indirectEntries: 0,
+      };
+    });
+    this.buffers = plan.place((CONTROL + 1) * SIZE * BUFFER, 4096);
+    this.memory = new MappedMemory(plan.create(0, 0x4000_0000));
+    this.fds.push(this.memory.shape.fd);
+    for (const layout of layouts) this.queues.push(new DriverQueue(this.memory, layout, false));
+    const multiqueue = (features & VIRTIO_NET_F_MQ) !== 0n;
+    this.pairs = multiqueue ? [0, 1] : [0];
+    this.control = multiqueue ? CONTROL : 2;
+  }
+
+  /** Notifies the device of what was published on a ring. */
+  protected abstract notify(ring: number): void;
+
+  /** Makes queues anew, as a driver does after a reset: one, or all. */
+  renew(ring?: number): void {
+    for (const [index, { layout }] of this.queues.entries()) {
+      if (ring !== undefined && ring !== index) continue;
+      const sizes = queueSizes(layout.size);
+      this.memory.u8.fill(0, layout.descTable, layout.descTable + sizes.descTable);
+      this.memory.u8.fill(0, layout.availRing, layout.availRing + sizes.availRing);
+      this.memory.u8.fill(0, layout.usedRing, layout.usedRing + sizes.usedRing);
+      this.queues[index] = new DriverQueue(this.memory, layout, false);
+    }
+  }
+
+  /** Notifies of every queue, whether there is anything or not. */
+  kickAll(): void {
+    for (const ring of this.queues.keys()) this.notify(ring);
+  }
+
+  /** Makes a chain available on a ring, a frame of zeroes, and doesn't notify. */
+  offer(ring: number): void {
+    const queue = this.queues[ring]!;
+    const at = this.bufferOf(ring, queue.nextHead());
+    this.memory.u8.fill(0, at, at + 72);
+    queue.beginChain(false);
+    queue.addBuffer(at, 72, false);
+    queue.endChain();
+    queue.publish();
+  }
+
+  /** Breaks a rule that leaves the device no way to go on: the available index is further ahead than the queue is long. */
+  breakRing(ring: number): void {
+    const index = this.queues[ring]!.layout.availRing / 2 + 1;
+    this.memory.u16[index] = this.memory.u16[index]! + SIZE + 1;
+    this.notify(ring);
+  }
+
+  /** Fills the receive queues. */
+  protected postAll(): void {
+    for (const pair of this.pairs) while (this.queues[2 * pair]!.freeCount > 0) this.post(2 * pair);
+  }
+
+  /** Gives a command, cut into buffers of these lengths, and waits for the device to use it. `ack`: lengths of the device-writable buffers. */
+  async command(
+    bytes: readonly number[],
+    cuts: readonly number[] = [2, bytes.length - 2],
+    ack: readonly number[] = [1],
+  ): Promise<CommandResult> {
+    const queue = this.queues[this.control]!;
+    const start = this.bufferOf(CONTROL, 0);
+    const writable = ack.reduce((sum, length) => sum + length, 0);
+    this.memory.u8.set(bytes, start);
+    const answer = start + bytes.length;
+    this.memory.u8.fill(UNANSWERED, answer, answer + writable + 1);
+    queue.beginChain(false);
+    let at = start;
+    for (const length of cuts) {
+      queue.addBuffer(at, length, false);
+      at += length;
+    }
+    for (const length of ack) {
+      queue.addBuffer(at, length, true);
+      at += length;
+    }
+    queue.endChain();
+    this.kick(this.control);
+    await this.used(this.control);
+    const written = [...this.memory.u8.subarray(answer, answer + writable + 1)];
+    return { ack: written[0]!, used: queue.usedLength, touched: written.slice(1).some((byte) => byte !== UNANSWERED) };
+  }
+
+  setPairs(pairs: number): Promise<CommandResult> {
+    return this.command([4, 0, pairs & 0xff, pairs >> 8]);
+  }
+
+  /**
+   * Asks for the gateway's MAC address on a pair's transmit queue. Once that chain is used, an answer is there or never
+   * comes: a worker publishes all its queues together. Returns the pairs whose receive queues got a frame.
+   * @param mac who asks, and so gets the answer: 12 hexadecimal digits
+   */
+  askOn(pair: number, mac = '525400123456'): Promise<number[]> {
+    return this.sendOn(pair, arpRequest(mac));
+  }
+
+  /** Sends a frame. Returns the pairs whose receive queues got one. */
+  async sendOn(pair: number, frame: Uint8Array): Promise<number[]> {
+    const ring = 2 * pair + 1;
+    const queue = this.queues[ring]!;
+    const length = Math.max(60, frame.length);
+    const at = this.bufferOf(ring, queue.nextHead());
+    this.memory.u8.fill(0, at, at + 12 + length);
+    this.memory.u8.set(frame, at + 12);
+    queue.beginChain(false);
+    queue.addBuffer(at, 12 + length, false);
+    queue.endChain();
+    this.kick(ring);
+    await this.used(ring);
+    return this.pairs.filter((receiver) => this.receiveOn(receiver));
+  }
+
+  private receiveOn(pair: number): boolean {
+    const head = this.queues[2 * pair]!.takeUsed();
+    if (head < 0) return false;
+    const at = this.bufferOf(2 * pair, head);
+    this.lastFrame = this.memory.u8.slice(at + 12, at + this.queues[2 * pair]!.usedLength);
+    this.post(2 * pair);
+    return true;
+  }
+
+  private post(ring: number): void {
+    const queue = this.queues[ring]!;
+    queue.beginChain(false);
+    queue.addBuffer(this.bufferOf(ring, queue.nextHead()), BUFFER, true);
+    queue.endChain();
+    queue.publish();
+  }
+
+  private kick(ring: number): void {
+    this.queues[ring]!.publish();
+    this.notify(ring);
+  }
+
+  private async used(ring: number): Promise<void> {
+    const queue = this.queues[ring]!;
+    await until(() => (queue.takeUsed() >= 0 ? true : undefined));
+  }
+
+  private bufferOf(ring: number, head: number): number {
+    return this.buffers + (ring * SIZE + head) * BUFFER;
+  }
+
+  [Symbol.dispose](): void {
+    this.memory.unmap();
+    for (const fd of this.fds) addon.close(fd);
+  }
+}
+
+/** RFC 826: 10.0.2.15 asks for 10.0.2.2. */
+function arpRequest(mac: string): Uint8Array {
+  const request = `ffffffffffff${mac}08060001080006040001${mac}0a00020f0000000000000a000202`;
+  return Buffer.from(request, 'hex');
+}

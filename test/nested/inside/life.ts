@@ -1,0 +1,34 @@
+/** `life VMM CPUS`: a guest's life: interrupts under load, its queue pairs changed, its driver reloaded, then another guest. */
+import { Guest, report, scriptArguments } from './guest.js';
+import { traced } from './kvmTrace.js';
+
+const RELOADS = 10;
+const RELOAD = `rmmod virtio_net && insmod /lib/slipway/modules/virtio_net.ko &&
+ip link set eth0 up && udhcpc -i eth0 -n -t 10 -T 1 -O mtu -s /lib/slipway/udhcpc > /tmp/udhcpc.log 2>&1`;
+
+const { vmm, cpus } = scriptArguments();
+
+async function firstGuest(): Promise<object> {
+  await using guest = await Guest.start(vmm, cpus);
+  const { result: run, activity } = await traced(() => guest.crr(2 * cpus, 50 * cpus));
+  const interrupts = await guest.interrupts();
+  const [, underLoad] = await Promise.all([changeQueues(guest), guest.crr(2 * cpus, 50 * cpus)]);
+
+  let reloads = 0;
+  for (; reloads < RELOADS; reloads++) await guest.shell(RELOAD);
+  const afterReloads = await guest.crr(cpus, 20 * cpus);
+  return { bootMs: guest.bootMs, interrupts, run, activity, underLoad, reloads, afterReloads };
+}
+
+async function changeQueues(guest: Guest): Promise<void> {
+  if (cpus === 1) return;
+  for (const pairs of [1, cpus, 1, cpus]) await guest.shell(`ethtool -L eth0 combined ${pairs}`);
+}
+
+async function secondGuest(): Promise<object> {
+  await using guest = await Guest.start(vmm, cpus);
+  return { bootMs: guest.bootMs, run: await guest.crr(cpus, 20 * cpus) };
+}
+
+const first = await firstGuest();
+report({ first, second: await secondGuest() });

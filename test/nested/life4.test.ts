@@ -1,0 +1,3 @@
+import { describeLife } from './lifeTests.js';
+
+describeLife(4);

@@ -1,0 +1,4 @@
+/** The VMMs that the nested tests drive: `qemu` is QEMU with `-accel kvm` and Slipway behind vhost-user. */
+import type { Vmm } from './inside/guest.js';
+
+export const VMMS: readonly Vmm[] = ['qemu'];
