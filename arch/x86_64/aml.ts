@@ -53,7 +53,7 @@ export function packageOf(...elements: Uint8Array[]): Buffer {
 
 /** §19.3.4: three letters of five bits and four hexadecimal digits, big-endian. */
 export function eisaId(id: string): Buffer {
-  const letters = [...id.slice(0, 3)].reduce((word, letter) => (word << 5) | (letter.charCodeAt(0) - 0x40), 0);
+  const letters = Array.from(id.slice(0, 3)).reduce((word, letter) => (word << 5) | (letter.charCodeAt(0) - 0x40), 0);
   const value = Buffer.alloc(4);
   value.writeUInt16BE(letters, 0);
   value.writeUInt16BE(Number.parseInt(id.slice(3), 16), 2);

@@ -5,6 +5,10 @@ import { addon } from '../../src/native/addon.js';
 import { Machine, type MachineOptions } from '../../src/vmm/machine.js';
 import { BareMetal, haveKvm } from './bareMetal.js';
 
+const until = async (condition: () => boolean): Promise<void> => {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+};
+
 describe.runIf(haveKvm())('a machine on /dev/kvm (skipped where there is none)', () => {
   let guests: BareMetal;
   let hello: string;
@@ -27,10 +31,6 @@ describe.runIf(haveKvm())('a machine on /dev/kvm (skipped where there is none)',
       ...options,
     });
     return { machine, text: () => output };
-  };
-
-  const until = async (condition: () => boolean): Promise<void> => {
-    while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
   };
 
   it('starts a second vCPU by INIT and SIPI, has a console in both directions, and powers off by ACPI', async () => {
