@@ -61,6 +61,7 @@ const runSchema = z.object({
   file: z.array(fileMapping),
   kernel: z.string().min(1, { error: 'must be a path' }).optional(),
   accel: oneOf(['auto', 'kvm', 'tcg']),
+  vmm: oneOf(['auto', 'kvm', 'qemu']),
   console: z.boolean(),
 });
 

@@ -1,7 +1,7 @@
 /** The network of one or more sandboxes: a pool of poll workers, and the devices attached to it. */
 import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { DeviceConfig } from '../device/dataPlane.js';
+import type { DeviceConfig, DeviceDataPlane } from '../device/dataPlane.js';
 import { VhostUserServer } from '../device/vhostUser/server.js';
 import { COUNTER_NAMES, type CounterName } from '../workers/counters.js';
 import { DEFAULT_ADDRESSES } from '../workers/nat/addresses.js';
@@ -50,6 +50,15 @@ export interface ServedDevice {
   /** Whether a front end is attached. */
   readonly connected: boolean;
   close(): Promise<void>;
+}
+
+/** A device for a VMM in this process. */
+export interface AttachedDevice {
+  /** Driven by whoever attached it. */
+  readonly device: DeviceDataPlane;
+  readonly config: DeviceConfig;
+  readonly warn: (message: string) => void;
+  detach(): Promise<void>;
 }
 
 /** What a network did so far. */
@@ -160,6 +169,15 @@ export class Network implements AsyncDisposable {
       },
       close: () => this.unserve(served),
     };
+  }
+
+  /** Gives a device to a VMM in this process. Detach it before the network is closed. */
+  async attach(options: Pick<ServeOptions, 'queues'> = {}): Promise<AttachedDevice> {
+    const pairs = integer('queues', options.queues ?? this.config.pairs, 1, this.config.pairs);
+    const config: DeviceConfig = { mac: GUEST_MAC, mtu: this.config.mtu, pairs };
+    const device = await this.pool.attach(config);
+    const { log } = this;
+    return { device, config, warn: (message) => log.warn(message), detach: () => device.detach() };
   }
 
   private async unserve(served: Served): Promise<void> {

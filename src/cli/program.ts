@@ -59,6 +59,7 @@ function addRun(program: Command): void {
     .option('--file <host:guest>', 'put a file into the guest; may be repeated', append, [])
     .option('--kernel <path>', "a kernel of your own, bzImage or vmlinux (default: Debian's cloud kernel)")
     .option('--accel <name>', 'auto, kvm or tcg', 'auto')
+    .option('--vmm <name>', "who runs the guest: auto, kvm (Slipway's own, on hardware KVM) or qemu", 'auto')
     .option('--console', "show the guest's console on standard error", false)
     .action(async (command: string[], flags: unknown) => {
       const config = parseRunConfig(flags);

@@ -49,6 +49,7 @@ function sandboxOptions(config: RunConfig, network: Network, queues: number): Pa
     files: Object.fromEntries(config.file.map(({ host, guest }) => [guest, host])),
     kernel: config.kernel,
     accelerator: config.accel,
+    vmm: config.vmm,
     console: config.console ? process.stderr : undefined,
   };
 }

@@ -27,6 +27,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object target) {
   exportThreads(exports);
   exportUnix(exports);
   exportWatch(exports);
+  exportKvm(exports);
+  exportVcpu(exports);
   return target;
 }
 

@@ -13,6 +13,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { packageRoot } from '../packageRoot.js';
+import type { KvmDoor } from './kvm.js';
 
 /** A mapping made by this thread. */
 export interface MappedRegion {
@@ -49,7 +50,7 @@ export interface FdWatcher {
   close(): void;
 }
 
-export interface Addon {
+export interface Addon extends KvmDoor {
   // -- memory ----------------------------------------------------------------------------------------------------
 
   /** memfd_create(2) plus ftruncate(2): `size` bytes of zeroes. Returns the descriptor. */

@@ -87,5 +87,7 @@ void exportChecksum(Exports &exports);
 void exportThreads(Exports &exports);
 void exportUnix(Exports &exports);
 void exportWatch(Exports &exports);
+void exportKvm(Exports &exports);
+void exportVcpu(Exports &exports);
 
 }  // namespace slipway

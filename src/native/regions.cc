@@ -9,6 +9,7 @@
 #include "arguments.h"
 #include "exports.h"
 #include "owned_fd.h"
+#include "regions.h"
 
 namespace slipway {
 namespace {
@@ -31,7 +32,8 @@ uint32_t freeIndex(std::vector<Region> &regions) {
 /** Runs once no ArrayBuffer shows the memory any more, in any order with `unmapRegion` and the end of the thread. */
 void dropShare(napi_env, void *, void *share) { delete static_cast<std::shared_ptr<Mapping> *>(share); }
 
-/** Enters the mapping in the table. */
+}  // namespace
+
 Napi::Value addRegion(const Napi::CallbackInfo &info, std::shared_ptr<Mapping> mapping, uint64_t lead, uint64_t size) {
   Napi::Env env = info.Env();
   ThreadState &state = stateOf(info);
@@ -52,6 +54,17 @@ Napi::Value addRegion(const Napi::CallbackInfo &info, std::shared_ptr<Mapping> m
   state.regions[index] = Region{std::move(mapping), data, size, reference};
   return result;
 }
+
+Region &regionArgument(const Napi::CallbackInfo &info, size_t index, const char *syscall) {
+  std::vector<Region> &regions = stateOf(info).regions;
+  uint64_t region = unsignedArgument(info, index, syscall, UINT32_MAX);
+  if (region >= regions.size() || regions[region].mapping == nullptr) {
+    throw systemError(info.Env(), syscall, ERANGE, "no such region in this thread");
+  }
+  return regions[region];
+}
+
+namespace {
 
 Napi::Value createMemory(const Napi::CallbackInfo &info) {
   std::string name = textArgument(info, 0, "memfd_create");
@@ -96,18 +109,9 @@ Napi::Value createRegion(const Napi::CallbackInfo &info) {
   return addRegion(info, std::move(mapping), 0, size);
 }
 
-Region &regionArgument(const Napi::CallbackInfo &info, const char *syscall) {
-  std::vector<Region> &regions = stateOf(info).regions;
-  uint64_t index = unsignedArgument(info, 0, syscall, UINT32_MAX);
-  if (index >= regions.size() || regions[index].mapping == nullptr) {
-    throw systemError(info.Env(), syscall, ERANGE, "no such region in this thread");
-  }
-  return regions[index];
-}
-
 void unmapRegion(const Napi::CallbackInfo &info) {
   napi_env env = info.Env();
-  Region &region = regionArgument(info, "munmap");
+  Region &region = regionArgument(info, 0, "munmap");
   napi_value buffer;
   bool detached = false;
   if (napi_get_reference_value(env, region.buffer, &buffer) != napi_ok ||
@@ -127,7 +131,7 @@ void unmapRegion(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value regionFaulted(const Napi::CallbackInfo &info) {
-  return Napi::Boolean::New(info.Env(), regionArgument(info, "mmap").mapping->faulted());
+  return Napi::Boolean::New(info.Env(), regionArgument(info, 0, "mmap").mapping->faulted());
 }
 
 }  // namespace

@@ -14,6 +14,8 @@
 
 namespace slipway {
 
+class Vcpu;
+
 /** A mapping as TypeScript names it; free if `mapping` is null. */
 struct Region {
   std::shared_ptr<Mapping> mapping;
@@ -51,6 +53,7 @@ struct ThreadState {
 
   napi_env env;
   std::vector<Region> regions;
+  std::vector<std::shared_ptr<Vcpu>> vcpus;
   BoundArray<uint32_t> iovecs;
   BoundArray<int32_t> events;
   BoundArray<int32_t> clock;

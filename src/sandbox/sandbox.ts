@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import type { Accelerator, Arch } from '../../arch/arch.js';
-import { hostArch } from '../../arch/host.js';
+import { hostArch, hostMachineArch } from '../../arch/host.js';
 import { CommandTimeoutError, SandboxClosedError, SandboxError, UsageError } from '../errors.js';
 import type { Network } from '../network.js';
+import { KvmGuest } from '../vmm/kvmGuest.js';
 import { AgentChannel } from './agentChannel.js';
 import type { Command, CommandResult, CommandStreams } from './command.js';
 import type { TerminalSize } from './frames.js';
@@ -23,6 +24,9 @@ export type { CommandResult } from './command.js';
 export type { TerminalSize } from './frames.js';
 export type { GuestFiles } from './initramfs.js';
 export type { SandboxNet } from './qemuOptions.js';
+
+/** What can run a guest. */
+export type Vmm = 'kvm' | 'qemu';
 
 export interface SandboxOptions {
   /** vCPUs; 1 if left out. */
@@ -42,6 +46,11 @@ export interface SandboxOptions {
   readonly kernelParameters?: readonly string[] | undefined;
   /** `auto`, if left out, is KVM where the processor has it, emulation elsewhere. */
   readonly accelerator?: Accelerator | 'auto' | undefined;
+  /**
+   * Who runs the guest: Slipway's own VMM (`kvm`) or QEMU. `auto`, if left out, is Slipway's own on hardware KVM, unless
+   * `net` or `accelerator: 'tcg'` asks for what only QEMU has.
+   */
+  readonly vmm?: Vmm | 'auto' | undefined;
   /** Where the guest's console goes. */
   readonly console?: Writable | undefined;
   /** How long the guest may take to boot, ms; 120,000 if left out. */
@@ -64,19 +73,19 @@ const BOOT_TIMEOUT = 120_000;
 const SIGKILL = 9;
 
 export class Sandbox {
-  readonly #qemu: QemuProcess;
+  readonly #guest: QemuProcess | KvmGuest;
   readonly #agent: AgentChannel;
   readonly #folder: string;
   readonly #stopServing: () => Promise<void>;
   #closing: Promise<void> | undefined;
   #networkComplaint = '';
 
-  private constructor(qemu: QemuProcess, folder: string, stopServing: () => Promise<void>) {
-    this.#qemu = qemu;
+  private constructor(guest: QemuProcess | KvmGuest, folder: string, stopServing: () => Promise<void>) {
+    this.#guest = guest;
     this.#folder = folder;
     this.#stopServing = stopServing;
-    this.#agent = new AgentChannel(qemu.agentPort);
-    void qemu.ended.then((reason) => this.#agent.fail(reason));
+    this.#agent = new AgentChannel(guest.agentPort);
+    void guest.ended.then((reason) => this.#agent.fail(reason));
   }
 
   /**
@@ -106,12 +115,17 @@ export class Sandbox {
     const arch = hostArch();
     const pieces = guestPieces();
     const accelerator = chooseAccelerator(arch, options.accelerator ?? 'auto');
+    const vmm = chooseVmm(options, accelerator);
     const folder = await mkdtemp(join(tmpdir(), 'slipway-'));
     let stopServing = nothing;
     try {
       const kernel = await arch.bootableKernel(options.kernel ?? pieces.vmlinux, folder);
       const initramfs = join(folder, 'initramfs.cpio');
       await writeFile(initramfs, buildInitramfs(pieces, modulesFolder(pieces, kernel.release), options.files ?? {}));
+      if (vmm === 'kvm') {
+        const guest = await startOwn(options, arch, kernel.path, initramfs);
+        return new Sandbox(guest, folder, stopServing);
+      }
       const attachment = await attach(options, folder);
       stopServing = attachment.stop;
       const settings = {
@@ -140,7 +154,7 @@ export class Sandbox {
 
   /** The last lines of the guest's console, oldest first. */
   get consoleTail(): string[] {
-    return this.#qemu.consoleTail;
+    return this.#guest.consoleTail;
   }
 
   /**
@@ -177,7 +191,7 @@ export class Sandbox {
 
   async #end(): Promise<void> {
     this.#agent.fail(new SandboxClosedError('the sandbox was closed', this.consoleTail));
-    await this.#qemu.kill();
+    await this.#guest.kill();
     await this.#stopServing();
     await rm(this.#folder, { recursive: true, force: true });
   }
@@ -203,6 +217,38 @@ function chooseAccelerator(arch: Arch, wanted: Accelerator | 'auto'): Accelerato
   }
   if (wanted !== 'auto') return wanted;
   return arch.canUseKvm() ? 'kvm' : 'tcg';
+}
+
+/** Slipway's own VMM gives the guest the network's card or none, and needs the processor's help. */
+function chooseVmm({ vmm = 'auto', net }: SandboxOptions, accelerator: Accelerator): Vmm {
+  const onlyQemu = net !== undefined && net.kind !== 'none';
+  if (vmm === 'auto') return accelerator === 'kvm' && !onlyQemu ? 'kvm' : 'qemu';
+  if (vmm === 'kvm' && accelerator === 'tcg') {
+    throw new SandboxError(
+      "Slipway's own VMM needs hardware KVM (vmx or svm in /proc/cpuinfo, and /dev/kvm); use qemu",
+    );
+  }
+  if (vmm === 'kvm' && onlyQemu) throw new UsageError(`net ${net.kind} is QEMU's; with vmm kvm give a network`);
+  return vmm;
+}
+
+function startOwn(options: SandboxOptions, arch: Arch, kernel: string, initramfs: string): Promise<KvmGuest> {
+  const { cpus = 1, memoryMiB = 512, network, net, kernelParameters = [], console } = options;
+  if (network !== undefined && net !== undefined)
+    throw new UsageError('a sandbox takes either network or net, not both');
+  const machineArch = hostMachineArch();
+  // The agent finds its port in its environment, where the kernel puts parameters that it doesn't know.
+  const parameters = [`console=${arch.console}`, 'quiet', 'panic=-1', `slipway_port=/dev/${machineArch.agentPort}`];
+  return KvmGuest.start({
+    arch: machineArch,
+    cpus,
+    memoryMiB,
+    kernel,
+    initramfs,
+    commandLine: [...parameters, ...arch.kernelParameters, ...kernelParameters].join(' '),
+    network: network === undefined ? undefined : { network, queues: options.queues ?? cpus },
+    console,
+  });
 }
 
 /** Where a kernel's modules lie; undefined if nowhere: what matters is then built in. */

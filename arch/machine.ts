@@ -1,0 +1,65 @@
+/** What a machine of Slipway's own VMM has to know about the processor, behind one interface. */
+import type { AccessHandler, GuestEnd } from '../src/vmm/vcpu.js';
+import type { Route, Vm } from '../src/vmm/kvm.js';
+import type { UartPort } from '../src/vmm/uart.js';
+
+/** A piece of the guest's physical address space. */
+export interface AddressRange {
+  readonly start: number;
+  readonly size: number;
+}
+
+export interface GuestImage {
+  /** Path of the kernel: an ELF file or, on x86, a bzImage. */
+  readonly kernel: string;
+  /** Path of the initial file system; `undefined`: none. */
+  readonly initramfs: string | undefined;
+  readonly commandLine: string;
+}
+
+/** Guest memory, as this process sees it. */
+export interface GuestRam {
+  readonly ranges: readonly AddressRange[];
+  readonly mappings: readonly Uint8Array[];
+}
+
+/** Devices that the processor's platform brings, and where it puts those of others. */
+export interface Board {
+  /** Everything that exits goes here: the board's own devices, then the PCI bus. */
+  readonly handler: AccessHandler;
+}
+
+export interface BoardParts {
+  readonly console: UartPort;
+  readonly agent: UartPort;
+  /** Takes what the board doesn't know. */
+  readonly pci: AccessHandler;
+  readonly ended: (end: GuestEnd) => void;
+}
+
+export interface MachineArch {
+  /** Where memory of that many bytes lies: device memory is left out. Each range fits one mapping. */
+  memoryRanges(bytes: number): AddressRange[];
+  /** Where PCI functions' registers go. */
+  readonly pciMemory: AddressRange;
+  /** The GSIs of the interrupt controller. */
+  readonly routes: readonly Route[];
+  /** The GSI of a PCI device's INTx, by its slot. */
+  lineGsi(slot: number): number;
+  /** The GSIs of the two serial ports. */
+  readonly consoleGsi: number;
+  readonly agentGsi: number;
+  /** The agent's port, as the guest's kernel names it. */
+  readonly agentPort: string;
+  /** The interrupt controller and what else there is one of; before the vCPUs. */
+  prepareVm(vm: Vm): void;
+  board(parts: BoardParts): Board;
+  /**
+   * Puts the kernel and what it reads at its start into memory.
+   * @returns the address at which the first vCPU starts
+   * @throws {MissingPieceError} if it is no kernel; {SlipwayError} if memory is too small for it
+   */
+  loadGuest(ram: GuestRam, image: GuestImage, cpus: number): Promise<bigint>;
+  /** Registers and identity of vCPU `id`, of `cpus`; `entry` is `loadGuest`'s. The others wait for the first to start them. */
+  prepareVcpu(vm: Vm, fd: number, id: number, cpus: number, entry: bigint): void;
+}

@@ -1,0 +1,126 @@
+/** The x86-64 machine: in-kernel interrupt controllers and timer, two serial ports, power management, ports. */
+import type { BoardParts, Board, MachineArch } from '../machine.js';
+import type { Route } from '../../src/vmm/kvm.js';
+import { SLEEP_TYPE_OFF } from './acpi.js';
+import { loadGuest } from './boot.js';
+import {
+  FIRST_LINE_GSI,
+  HIGH_MEMORY,
+  IDENTITY_MAP,
+  LINE_GSIS,
+  PCI_MEMORY,
+  PM_CONTROL,
+  PM_EVENT,
+  RESET_PORT,
+  TSS,
+  memoryRanges,
+} from './memoryMap.js';
+import { setCpuid, setMemoryType, startIn64Bit } from './vcpu.js';
+import { SlipwayError } from '../../src/errors.js';
+
+/** Irqchips of KVM_SET_GSI_ROUTING: both 8259s, the I/O APIC. */
+const PIC_PINS = 8;
+const IO_APIC_CHIP = 2;
+const IO_APIC_PINS = 24;
+
+const CONSOLE_PORT = 0x3f8;
+const AGENT_PORT = 0x2f8;
+const UART_PORTS = 8;
+const KEYBOARD_COMMAND = 0x64;
+const KEYBOARD_RESET = 0xfe;
+/** PM1 control register (ACPI 6.4 §4.8.3.2.1). */
+const SCI_ENABLED = 1;
+const SLEEP_ENABLE = 0x2000;
+const RESET_CPU = 4;
+/** The least that a kernel is put into. */
+const LEAST_MEMORY = 4 * HIGH_MEMORY;
+
+/** Every GSI below 16 leads to its 8259 and to the I/O APIC's pin of the same number, the others to the I/O APIC alone. */
+function routes(): Route[] {
+  const pins = Array.from({ length: IO_APIC_PINS }, (_, gsi): Route[] => {
+    const ioApic: Route = { kind: 'irqchip', gsi, chip: IO_APIC_CHIP, pin: gsi };
+    if (gsi >= 2 * PIC_PINS) return [ioApic];
+    return [{ kind: 'irqchip', gsi, chip: Math.floor(gsi / PIC_PINS), pin: gsi % PIC_PINS }, ioApic];
+  });
+  return pins.flat();
+}
+
+export const x86_64Machine: MachineArch = {
+  memoryRanges(bytes) {
+    if (bytes < LEAST_MEMORY) throw new SlipwayError(`a guest needs at least ${LEAST_MEMORY / 2 ** 20} MiB of memory`);
+    return memoryRanges(bytes);
+  },
+  pciMemory: PCI_MEMORY,
+  routes: routes(),
+  lineGsi: (slot) => FIRST_LINE_GSI + (slot % LINE_GSIS),
+  consoleGsi: 4,
+  agentGsi: 3,
+  agentPort: 'ttyS1',
+
+  prepareVm(vm) {
+    const { addon, fd } = vm;
+    addon.kvmCall(fd, 'KVM_SET_TSS_ADDR', TSS);
+    addon.kvmTransfer(fd, 'KVM_SET_IDENTITY_MAP_ADDR', new Uint8Array(BigUint64Array.of(BigInt(IDENTITY_MAP)).buffer));
+    addon.kvmCall(fd, 'KVM_CREATE_IRQCHIP', 0);
+    addon.kvmTransfer(fd, 'KVM_CREATE_PIT2', new Uint8Array(64));
+  },
+
+  board: (parts) => new X86Board(parts),
+  loadGuest,
+
+  prepareVcpu(vm, fd, id, cpus, entry) {
+    setCpuid(vm, fd, id, cpus);
+    setMemoryType(vm, fd);
+    if (id === 0) startIn64Bit(vm, fd, entry);
+  },
+};
+
+class X86Board implements Board {
+  readonly handler = {
+    read: this.read.bind(this),
+    write: this.write.bind(this),
+  };
+  private pmEnable = 0;
+
+  constructor(private readonly parts: BoardParts) {}
+
+  private read(space: 'io' | 'memory', address: number, length: number): number {
+    if (space === 'memory') return this.parts.pci.read(space, address, length);
+    const uart = this.uartAt(address);
+    if (uart !== undefined) return uart.read(address & (UART_PORTS - 1));
+    switch (address) {
+      case PM_EVENT:
+        return length === 4 ? this.pmEnable << 16 : 0;
+      case PM_EVENT + 2:
+        return this.pmEnable;
+      case PM_CONTROL:
+        return SCI_ENABLED;
+      case KEYBOARD_COMMAND:
+        // Nothing in its buffers: ready for a command.
+        return 0;
+      default:
+        return this.parts.pci.read(space, address, length);
+    }
+  }
+
+  private write(space: 'io' | 'memory', address: number, length: number, value: number): void | Promise<void> {
+    if (space === 'memory') return this.parts.pci.write(space, address, length, value);
+    const uart = this.uartAt(address);
+    if (uart !== undefined) return uart.write(address & (UART_PORTS - 1), value & 0xff);
+    if (address === PM_EVENT + 2) this.pmEnable = value & 0xffff;
+    else if (address === PM_CONTROL) this.powerWritten(value);
+    else if (address === KEYBOARD_COMMAND && value === KEYBOARD_RESET) this.parts.ended({ kind: 'reset' });
+    else if (address === RESET_PORT && length === 1 && (value & RESET_CPU) !== 0) this.parts.ended({ kind: 'reset' });
+    else return this.parts.pci.write(space, address, length, value);
+  }
+
+  private powerWritten(value: number): void {
+    if ((value & SLEEP_ENABLE) !== 0 && ((value >> 10) & 7) === SLEEP_TYPE_OFF) this.parts.ended({ kind: 'powerOff' });
+  }
+
+  private uartAt(port: number): BoardParts['console'] | undefined {
+    const base = port & ~(UART_PORTS - 1);
+    if (base === CONSOLE_PORT) return this.parts.console;
+    return base === AGENT_PORT ? this.parts.agent : undefined;
+  }
+}

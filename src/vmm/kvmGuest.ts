@@ -1,0 +1,117 @@
+/** A sandbox's guest on Slipway's own VMM, with the face that a guest under QEMU has. */
+import { Duplex, type Writable } from 'node:stream';
+import type { MachineArch } from '../../arch/machine.js';
+import { VirtioNetPci } from '../../device/pci/virtioNetPci.js';
+import { GuestPanicError, SandboxError } from '../errors.js';
+import { addon } from '../native/addon.js';
+import type { Network } from '../network.js';
+import { LineTail } from '../sandbox/lineTail.js';
+import { Machine } from './machine.js';
+import type { ExitCounts, GuestEnd } from './vcpu.js';
+
+export interface KvmGuestOptions {
+  readonly arch: MachineArch;
+  readonly cpus: number;
+  readonly memoryMiB: number;
+  readonly kernel: string;
+  readonly initramfs: string;
+  /** The kernel's command line. */
+  readonly commandLine: string;
+  /** What serves its network card; `undefined`: it has none. */
+  readonly network: { readonly network: Network; readonly queues: number } | undefined;
+  /** Where the guest's console goes, beside the tail kept for errors. */
+  readonly console: Writable | undefined;
+}
+
+const CONSOLE_LINES = 40;
+
+const nothing = async (): Promise<void> => {};
+
+export class KvmGuest {
+  /** Resolves when the guest has ended. */
+  readonly ended: Promise<SandboxError>;
+
+  private constructor(
+    private readonly machine: Machine,
+    /** The stream to the agent's port. */
+    readonly agentPort: Duplex,
+    private readonly tail: LineTail,
+    private readonly detach: () => Promise<void>,
+  ) {
+    this.ended = machine.ended.then((end) => this.#reasonOfEnd(end));
+  }
+
+  /**
+   * Builds the machine and starts it.
+   * @throws {KvmError} when there is no KVM that does what is needed
+   * @throws {MissingPieceError} for what is no kernel
+   * @throws {SlipwayError} when memory is too small, or can't be had
+   */
+  static async start(options: KvmGuestOptions): Promise<KvmGuest> {
+    const tail = new LineTail(CONSOLE_LINES);
+    const port = new Duplex({ read: () => undefined });
+    const machine = await Machine.create({
+      ...options,
+      addon,
+      onConsole: (bytes) => {
+        tail.push(bytes);
+        options.console?.write(bytes);
+      },
+      onAgent: (bytes) => void port.push(bytes),
+    });
+    port._write = (chunk: Buffer, _encoding, done): void => {
+      machine.sendAgent(chunk);
+      done();
+    };
+    let detach = nothing;
+    try {
+      if (options.network !== undefined) detach = await attach(machine, options.network);
+      machine.start();
+      return new KvmGuest(machine, port, tail, detach);
+    } catch (error) {
+      await machine.close();
+      await detach();
+      throw error;
+    }
+  }
+
+  /** The last lines of the guest's console. */
+  get consoleTail(): string[] {
+    return this.tail.lines();
+  }
+
+  /** Exits of its vCPUs to this process so far. */
+  get exits(): Readonly<ExitCounts> {
+    return this.machine.exits;
+  }
+
+  /** Ends the guest, whatever it does, and resolves when it is gone. */
+  async kill(): Promise<void> {
+    await this.machine.close();
+    await this.detach();
+  }
+
+  #reasonOfEnd(end: GuestEnd): SandboxError {
+    const tail = this.consoleTail;
+    const panic = tail.find((line) => line.includes('Kernel panic'));
+    if (panic !== undefined) {
+      const complaint = tail.find((line) => line.startsWith('slipway agent: '));
+      return new GuestPanicError(`the guest's kernel panicked: ${complaint ?? panic}`, tail);
+    }
+    if (end.kind === 'failed') return new SandboxError(`the guest was stopped: ${end.message}`, tail);
+    const how = end.kind === 'reset' ? 'the guest rebooted' : 'the guest powered itself off';
+    return new SandboxError(how, tail);
+  }
+}
+
+async function attach(
+  machine: Machine,
+  { network, queues }: NonNullable<KvmGuestOptions['network']>,
+): Promise<() => Promise<void>> {
+  const { device, config, warn, detach } = await network.attach({ queues });
+  await device.setMemory(machine.memory);
+  machine.plug(
+    (platform) => new VirtioNetPci({ addon, platform, dataPlane: device, config, memory: machine.memory, warn }),
+  );
+  return detach;
+}

@@ -1,0 +1,254 @@
+/** A virtual machine of Slipway's own: KVM, the processor's platform, a PCI bus, and one thread that answers all exits. */
+import type { MachineArch } from '../../arch/machine.js';
+import type { MemoryRegion } from '../../device/dataPlane.js';
+import { PciBus, type PciFunction } from '../../device/pci/bus.js';
+import type { Platform } from '../../device/pci/platform.js';
+import type { Addon, FdWatcher } from '../native/addon.js';
+import { SlipwayError } from '../errors.js';
+import { Deferred } from '../sandbox/deferred.js';
+import { KVM_CAP, KvmError, Vm } from './kvm.js';
+import { GsiTable, KvmPlatform, offeredPaths, type EventPaths } from './platform.js';
+import { Uart } from './uart.js';
+import { Vcpu, type ExitCounts, type GuestEnd } from './vcpu.js';
+
+export interface MachineOptions {
+  readonly addon: Addon;
+  readonly arch: MachineArch;
+  readonly cpus: number;
+  readonly memoryMiB: number;
+  /** Path of the kernel. */
+  readonly kernel: string;
+  readonly initramfs?: string | undefined;
+  readonly commandLine?: string | undefined;
+  /** Gets the console's output, byte by byte as the guest writes it, in chunks. */
+  readonly onConsole?: ((bytes: Buffer) => void) | undefined;
+  /** Gets what the guest's agent writes to its port. */
+  readonly onAgent?: ((bytes: Buffer) => void) | undefined;
+  /** Forces the ways around irqfd and ioeventfd; what KVM offers if left out. */
+  readonly paths?: EventPaths | undefined;
+  /** What stands for /dev/kvm. */
+  readonly device?: string | undefined;
+}
+
+/** A PCI function that has something to give back. */
+export interface ClosablePciFunction extends PciFunction {
+  close(): Promise<void>;
+}
+
+const MIB = 1024 * 1024;
+
+/** Collects a port's bytes until this thread has nothing else to do. */
+class Output {
+  private bytes: number[] = [];
+
+  constructor(private readonly consume: (bytes: Buffer) => void) {}
+
+  readonly push = (byte: number): void => {
+    if (this.bytes.length === 0) setImmediate(() => this.flush());
+    this.bytes.push(byte);
+  };
+
+  flush(): void {
+    if (this.bytes.length === 0) return;
+    const chunk = Buffer.from(this.bytes);
+    this.bytes = [];
+    this.consume(chunk);
+  }
+}
+
+/** What has to be undone, in reverse order. */
+class Undo {
+  private readonly steps: (() => void | Promise<void>)[] = [];
+
+  add(step: () => void | Promise<void>): void {
+    this.steps.push(step);
+  }
+
+  async run(): Promise<void> {
+    for (let step = this.steps.pop(); step !== undefined; step = this.steps.pop()) await step();
+  }
+}
+
+export class Machine implements AsyncDisposable {
+  /** Exits to this process so far. */
+  readonly exits: ExitCounts = { io: 0, mmio: 0, interrupted: 0, other: 0 };
+  /** Resolves when the guest has ended or the machine was closed. */
+  readonly ended: Promise<GuestEnd>;
+  readonly #ended = new Deferred<GuestEnd>();
+  readonly #undo = new Undo();
+  readonly #bus = new PciBus();
+  readonly #vcpus: Vcpu[] = [];
+  readonly #vm: Vm;
+  readonly #gsis: GsiTable;
+  readonly #paths: EventPaths;
+  readonly #console: Uart;
+  readonly #agent: Uart;
+  readonly #consoleOutput: Output;
+  readonly #agentOutput: Output;
+  #memory: MemoryRegion[] = [];
+  #nextSlot = 1;
+  #exitsFd = -1;
+  #closing: Promise<void> | undefined;
+
+  private constructor(private readonly options: MachineOptions) {
+    const { addon, arch } = options;
+    this.ended = this.#ended.promise;
+    this.#vm = new Vm(addon, options.device);
+    this.#undo.add(() => this.#vm.close());
+    try {
+      if (this.#vm.extension(KVM_CAP.IMMEDIATE_EXIT) === 0) throw new KvmError('this KVM is older than Linux 4.12');
+      arch.prepareVm(this.#vm);
+    } catch (error) {
+      this.#vm.close();
+      throw error;
+    }
+    this.#paths = options.paths ?? offeredPaths(this.#vm);
+    this.#gsis = new GsiTable(this.#vm, arch.routes);
+    this.#consoleOutput = new Output(options.onConsole ?? (() => undefined));
+    this.#agentOutput = new Output(options.onAgent ?? (() => undefined));
+    this.#console = new Uart(this.#consoleOutput.push, this.#edge(arch.consoleGsi));
+    this.#agent = new Uart(this.#agentOutput.push, this.#edge(arch.agentGsi));
+  }
+
+  /**
+   * Builds the machine; it stands still until `start`.
+   * @throws {KvmError} when there is no KVM that does what is needed
+   * @throws {MissingPieceError} for what is no kernel
+   * @throws {SlipwayError} when memory is too small, or can't be had
+   */
+  static async create(options: MachineOptions): Promise<Machine> {
+    const machine = new Machine(options);
+    try {
+      await machine.#build();
+      return machine;
+    } catch (error) {
+      await machine.close();
+      throw error;
+    }
+  }
+
+  async #build(): Promise<void> {
+    const { addon, arch, cpus, memoryMiB, kernel, initramfs, commandLine = '' } = this.options;
+    const ranges = arch.memoryRanges(memoryMiB * MIB);
+    let memory: ReturnType<Vm['createMemory']>;
+    try {
+      memory = this.#vm.createMemory(ranges);
+    } catch (error) {
+      throw new SlipwayError(`no ${memoryMiB} MiB of guest memory (${(error as Error).message})`);
+    }
+    let fileOffset = 0;
+    this.#memory = ranges.map(({ start, size }) => {
+      const region = { guestAddress: start, size, fd: memory.fd, fileOffset };
+      fileOffset += size;
+      return region;
+    });
+    const ram = { ranges, mappings: memory.mappings };
+    const entry = await arch.loadGuest(ram, { kernel, initramfs, commandLine }, cpus);
+    const exits = addon.eventfdCreate();
+    this.#exitsFd = exits;
+    this.#undo.add(() => void addon.close(exits));
+    const watcher: FdWatcher = addon.watch(exits, { readable: true }, () => this.#service());
+    this.#undo.add(() => watcher.close());
+    const ended = (end: GuestEnd): void => this.#end(end);
+    const { handler } = arch.board({ console: this.#console, agent: this.#agent, pci: this.#bus, ended });
+    const { runSize } = this.#vm;
+    for (let id = 0; id < cpus; id++) {
+      const fd = this.#vm.createVcpu(id);
+      const vcpu = new Vcpu({ addon, fd, runSize, exits, handler, counts: this.exits, ended });
+      this.#vcpus.push(vcpu);
+      arch.prepareVcpu(this.#vm, fd, id, cpus, entry);
+    }
+  }
+
+  /** The guest's memory. */
+  get memory(): readonly MemoryRegion[] {
+    return this.#memory;
+  }
+
+  /** What its devices use. */
+  get paths(): EventPaths {
+    return this.#paths;
+  }
+
+  /** Plugs a PCI function in, before `start`. It is closed with the machine. */
+  plug(make: (platform: Platform) => ClosablePciFunction): void {
+    const slot = this.#nextSlot++;
+    const platform = new KvmPlatform(this.#gsis, this.options.arch.lineGsi(slot), this.#paths);
+    this.#undo.add(() => platform.close());
+    const pciFunction = make(platform);
+    this.#undo.add(() => pciFunction.close());
+    this.#bus.add(slot, pciFunction);
+  }
+
+  /** Lets the guest run from its first instruction. */
+  start(): void {
+    const { start, size } = this.options.arch.pciMemory;
+    this.#bus.assignBars(start, start + size);
+    this.resume();
+  }
+
+  /** Makes all vCPUs stand still; resolves when they do. Interrupts and packets wait in their queues. */
+  async pause(): Promise<void> {
+    for (const vcpu of this.#vcpus) vcpu.pause();
+    while (!this.#vcpus.every(({ stopped }) => stopped)) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  resume(): void {
+    for (const vcpu of this.#vcpus) vcpu.resume();
+  }
+
+  /** Input of the guest's console. */
+  sendConsole(bytes: Uint8Array): void {
+    this.#console.send(bytes);
+  }
+
+  /** Input of the agent's port. */
+  sendAgent(bytes: Uint8Array): void {
+    this.#agent.send(bytes);
+  }
+
+  /** Ends the guest, whatever it does, and gives everything back. */
+  close(): Promise<void> {
+    this.#closing ??= this.#shutDown();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #shutDown(): Promise<void> {
+    // The vCPUs end first, that no exit comes to a device that is gone.
+    for (const vcpu of this.#vcpus.splice(0)) vcpu.close();
+    this.#end({ kind: 'closed' });
+    await this.#undo.run();
+  }
+
+  #end(end: GuestEnd): void {
+    this.#consoleOutput.flush();
+    this.#agentOutput.flush();
+    for (const vcpu of this.#vcpus) vcpu.pause();
+    this.#ended.resolve(end);
+  }
+
+  #service(): void {
+    this.options.addon.eventfdDrain(this.#exitsFd);
+    for (const vcpu of this.#vcpus) vcpu.service();
+  }
+
+  /** What raises an edge-triggered interrupt of the board. */
+  #edge(gsi: number): () => void {
+    const vm = this.#vm;
+    if (!this.#paths.irqfd) {
+      return () => {
+        vm.setLine(gsi, true);
+        vm.setLine(gsi, false);
+      };
+    }
+    const fd = vm.addon.eventfdCreate();
+    this.#undo.add(() => void vm.addon.close(fd));
+    vm.connectIrq(gsi, fd);
+    this.#undo.add(() => vm.disconnectIrq(gsi, fd));
+    return () => void vm.addon.eventfdSignal(fd);
+  }
+}

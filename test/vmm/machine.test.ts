@@ -1,0 +1,75 @@
+/** Machines on any /dev/kvm: start, console, ends, pause, stop. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { x86_64Machine } from '../../arch/x86_64/machine.js';
+import { addon } from '../../src/native/addon.js';
+import { Machine, type MachineOptions } from '../../src/vmm/machine.js';
+import { BareMetal, haveKvm } from './bareMetal.js';
+
+const until = async (condition: () => boolean): Promise<void> => {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+};
+
+describe.runIf(haveKvm())('a machine on /dev/kvm (skipped where there is none)', () => {
+  let guests: BareMetal;
+  let hello: string;
+  beforeAll(() => {
+    guests = new BareMetal();
+    hello = guests.build('hello');
+  });
+  afterAll(() => guests[Symbol.dispose]());
+
+  const start = async (options: Partial<MachineOptions> = {}) => {
+    let output = '';
+    const onConsole = (bytes: Buffer): void => void (output += bytes.toString('latin1'));
+    const machine = await Machine.create({
+      addon,
+      arch: x86_64Machine,
+      cpus: 2,
+      memoryMiB: 16,
+      kernel: hello,
+      onConsole,
+      ...options,
+    });
+    return { machine, text: () => output };
+  };
+
+  it('starts a second vCPU by INIT and SIPI, has a console in both directions, and powers off by ACPI', async () => {
+    const { machine, text } = await start();
+    await using _ = machine;
+    machine.start();
+    await until(() => text().includes('vCPU 1'));
+    machine.sendConsole(Buffer.from('echo\n'));
+    expect(await machine.ended).toEqual({ kind: 'powerOff' });
+    expect(text()).toBe('hello from vCPU 0\nhello from vCPU 1\necho\n');
+  });
+
+  it('pauses and resumes a vCPU that spins and one that is halted', async () => {
+    const { machine, text } = await start();
+    await using _ = machine;
+    machine.start();
+    await until(() => text().includes('vCPU 1'));
+    await machine.pause();
+    machine.sendConsole(Buffer.from('later\n'));
+    const before = machine.exits.io;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(machine.exits.io).toBe(before);
+    machine.resume();
+    expect(await machine.ended).toEqual({ kind: 'powerOff' });
+    expect(text()).toMatch(/later\n$/);
+  });
+
+  it('closes while vCPUs spin and halt', async () => {
+    const { machine, text } = await start();
+    machine.start();
+    await until(() => text().includes('vCPU 1'));
+    await machine.close();
+    expect(await machine.ended).toEqual({ kind: 'closed' });
+  });
+
+  it('refuses less memory than the kernel takes, and what is no kernel', async () => {
+    await expect(start({ memoryMiB: 1 })).rejects.toThrow(/at least 4 MiB/);
+    await expect(start({ kernel: '/etc/passwd' })).rejects.toThrow(/no Linux kernel/);
+    await expect(start({ device: '/dev/no-kvm' })).rejects.toThrow(/there is no \/dev\/no-kvm/);
+    await expect(start({ device: '/dev/null' })).rejects.toThrow(/is not KVM/);
+  });
+});
