@@ -15,7 +15,7 @@ import { Packet, QueuePair } from './queuePair.js';
 import { bindDriverScratch, events } from './scratch.js';
 import { Counter } from './statistics.js';
 import { TcpStack } from './tcp.js';
-import type { TcpOptions } from './tcp.js';
+import type { TcpOptions } from './tcpOutput.js';
 
 export interface LoopOptions extends TcpOptions {
   /** Receive window of each flow, bytes. */

@@ -89,3 +89,8 @@ export class Flow {
     readonly handler: FlowHandler,
   ) {}
 }
+
+/** The sequence number of a position; the SYN's is -1. */
+export function sequenceOf(flow: Flow, position: number): number {
+  return (flow.iss + 1 + position) | 0;
+}

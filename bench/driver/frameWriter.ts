@@ -28,7 +28,6 @@ const DONT_FRAGMENT = 0x0040;
 const TTL = 64;
 /** The receive window's scale (RFC 7323). */
 export const WINDOW_SCALE = 8;
-const LARGEST_MSS = 65_495;
 /** MSS (RFC 9293 §3.7.1), no-operation, window scale. */
 const SYN_OPTIONS = 8;
 /** Payload up to this size is copied behind the headers: cheaper than a descriptor of its own. */
@@ -193,7 +192,7 @@ export class FrameWriter {
   private putSynOptions(at: number): void {
     const { u16 } = this;
     u16[at] = swap16(0x0204);
-    u16[at + 1] = swap16(Math.min(this.network.mtu - IP_HEADER - TCP_HEADER, LARGEST_MSS));
+    u16[at + 1] = swap16(this.network.mss);
     u16[at + 2] = swap16(0x0103);
     u16[at + 3] = swap16(0x0300 | WINDOW_SCALE);
   }

@@ -2,6 +2,7 @@
  * What the guest knows of its network, in shared memory: one thread finds it out (bringUp.ts), all read it.
  */
 import { isIPv4 } from 'node:net';
+import { IP_HEADER, TCP_HEADER } from './wire.js';
 
 const UP = 0;
 const ADDRESS = 1;
@@ -46,6 +47,11 @@ export class NetworkState {
 
   get mtu(): number {
     return this.words[MTU];
+  }
+
+  /** The largest TCP payload of a packet of the MTU (RFC 9293 §3.7.1), bytes. */
+  get mss(): number {
+    return this.mtu - IP_HEADER - TCP_HEADER;
   }
 
   /** What DHCP gave beyond the addresses: DNS server, DHCP server, netmask and lease time in seconds. */

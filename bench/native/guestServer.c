@@ -15,36 +15,15 @@
  */
 #define _GNU_SOURCE
 #include "../guest/bulk.h"
-#include "../guest/client.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
-#include <sys/epoll.h>
+#include "server.h"
 
 static const char PROGRAM[] = "guestServer";
 
-enum { BACKLOG = 4096, BATCH = 64, SERVICE_SAMPLES = 65536, SERVER_CLOSES = 's' };
+enum { BATCH = 64, SERVICE_SAMPLES = 65536, SERVER_CLOSES = 's' };
 
 static uint64_t accepted, answered, broken, service_ns[SERVICE_SAMPLES];
 static atomic_uint_fast64_t bulk_streams, bulk_wrong;
 static int epoll_fd, crr_listener, bulk_listener;
-
-static int listen_on(uint16_t *port, int flags) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(*port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-    if (fd < 0) fail(PROGRAM, "socket", strerror(errno));
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, BACKLOG) ||
-        getsockname(fd, (struct sockaddr *)&address, &length)) fail(PROGRAM, "listen on 127.0.0.1", strerror(errno));
-    *port = ntohs(address.sin_port);
-    return fd;
-}
-
-static void watch(int fd) {
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
-    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event)) fail(PROGRAM, "epoll_ctl", strerror(errno));
-}
 
 /* Answers bytes and closes where it is time to; 0 if the connection stays open and has to be watched. */
 static int serve(int fd, uint64_t begin_ns) {
@@ -65,7 +44,7 @@ static void accept_all(void) {
     uint64_t begin_ns = now_ns();
     for (int fd; (fd = accept4(crr_listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0; begin_ns = now_ns()) {
         accepted++;
-        if (!serve(fd, begin_ns)) watch(fd);
+        if (!serve(fd, begin_ns)) watch(PROGRAM, epoll_fd, fd, EPOLLIN, (uint64_t)fd);
     }
     if (errno != EAGAIN && errno != ECONNABORTED) fail(PROGRAM, "accept", strerror(errno));
 }
@@ -85,13 +64,10 @@ static void *serve_bulk(void *argument) {
 }
 
 static void *accept_bulk(void *unused) {
-    pthread_t thread;
     int fd;
     (void)unused;
     while ((fd = accept4(bulk_listener, NULL, NULL, SOCK_CLOEXEC)) >= 0 || errno == ECONNABORTED) {
-        if (fd < 0) continue;
-        if (pthread_create(&thread, NULL, serve_bulk, (void *)(intptr_t)fd)) fail(PROGRAM, "bulk", "no more threads");
-        pthread_detach(thread);
+        if (fd >= 0) start_thread(PROGRAM, serve_bulk, (void *)(intptr_t)fd);
     }
     fail(PROGRAM, "accept", strerror(errno));
 }
@@ -117,14 +93,12 @@ int main(int argc, char **argv) {
     if (argc != 1 && argc != 3) fail(PROGRAM, "usage", "guestServer [CRR_PORT BULK_PORT]");
     uint16_t crr_port = argc > 1 ? (uint16_t)number(PROGRAM, "CRR port", argv[1], 0, 65535) : 0;
     uint16_t bulk_port = argc > 2 ? (uint16_t)number(PROGRAM, "bulk port", argv[2], 0, 65535) : 0;
-    crr_listener = listen_on(&crr_port, SOCK_NONBLOCK);
-    bulk_listener = listen_on(&bulk_port, 0);
-    epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (epoll_fd < 0) fail(PROGRAM, "epoll", strerror(errno));
-    watch(crr_listener);
-    watch(STDIN_FILENO);
-    pthread_t acceptor;
-    if (pthread_create(&acceptor, NULL, accept_bulk, NULL)) fail(PROGRAM, "bulk", "no thread");
+    crr_listener = listen_on(PROGRAM, &crr_port, BACKLOG, SOCK_NONBLOCK, 0);
+    bulk_listener = listen_on(PROGRAM, &bulk_port, BACKLOG, 0, 0);
+    epoll_fd = create_epoll(PROGRAM);
+    watch(PROGRAM, epoll_fd, crr_listener, EPOLLIN, (uint64_t)crr_listener);
+    watch(PROGRAM, epoll_fd, STDIN_FILENO, EPOLLIN, STDIN_FILENO);
+    start_thread(PROGRAM, accept_bulk, NULL);
     printf("{\"crrPort\":%u,\"bulkPort\":%u}\n", crr_port, bulk_port);
     fflush(stdout);
 
@@ -133,7 +107,7 @@ int main(int argc, char **argv) {
     for (;;) {
         int n = epoll_wait(epoll_fd, events, BATCH, -1);
         for (int i = 0; i < n; i++) {
-            int fd = events[i].data.fd;
+            int fd = (int)events[i].data.u64;
             if (fd == crr_listener) accept_all();
             else if (fd != STDIN_FILENO) serve(fd, now_ns());
             else if (read(fd, input, sizeof input) <= 0) return print_summary(), 0;

@@ -14,12 +14,9 @@
  *     PORT_BASE + 13      silent: its backlog is full and nobody accepts, so SYNs get no answer
  */
 #define _GNU_SOURCE
-#include "../guest/client.h"
+#include "server.h"
 
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
@@ -27,7 +24,7 @@
 static const char PROGRAM[] = "serve";
 
 enum { ECHO_PORTS = 8, SINK_PORT = 10, SOURCE_PORT, CHECK_PORT, SILENT_PORT, PORTS };
-enum { BACKLOG = 4096, BATCH = 256, CHUNK = 65536, ROUNDS = 4, MAX_FDS = 1 << 20 };
+enum { BATCH = 256, CHUNK = 65536, ROUNDS = 4, MAX_FDS = 1 << 20 };
 /* The pattern of bench/driver/pattern.ts. The source's file holds it this many times over. */
 enum { PATTERN_LENGTH = 262139, PATTERN_REPEATS = 16 };
 
@@ -39,6 +36,7 @@ struct stream {
 };
 
 static uint16_t port_base;
+static unsigned threads;
 static struct stream *streams;
 static uint8_t pattern[2 * PATTERN_LENGTH];
 static int source_fd;
@@ -55,25 +53,11 @@ static void fill_pattern(void) {
         if (write(source_fd, pattern, PATTERN_LENGTH) != PATTERN_LENGTH) fail(PROGRAM, "memfd", strerror(errno));
 }
 
-static int listen_on(unsigned port, int backlog, struct sockaddr_in *address) {
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    if (fd < 0) fail(PROGRAM, "socket", strerror(errno));
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (bind(fd, (struct sockaddr *)address, sizeof *address) || listen(fd, backlog)) {
-        char text[32];
-        snprintf(text, sizeof text, "127.0.0.1:%u", port);
-        fail(PROGRAM, text, strerror(errno));
-    }
-    return fd;
-}
-
 /* A listener with a backlog of 0 holds one connection; after that Linux drops every SYN (tcp_conn_request). */
 static void listen_silently(void) {
-    struct sockaddr_in address;
-    listen_on(port_base + SILENT_PORT, 0, &address);
+    uint16_t port = port_base + SILENT_PORT;
+    struct sockaddr_in address = loopback(port);
+    listen_on(PROGRAM, &port, 0, SOCK_NONBLOCK, 0);
     for (int n = 0; n < 3; n++) {
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (connect(fd, (struct sockaddr *)&address, sizeof address) && errno != EINPROGRESS)
@@ -81,9 +65,8 @@ static void listen_silently(void) {
     }
 }
 
-static void watch(int epoll, int fd, uint32_t events, enum kind kind, enum kind accepts) {
-    struct epoll_event event = {.events = events, .data.u64 = (uint64_t)kind << 48 | (uint64_t)accepts << 32 | (uint32_t)fd};
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event)) fail(PROGRAM, "epoll_ctl", strerror(errno));
+static uint64_t token(int fd, enum kind kind, enum kind accepts) {
+    return (uint64_t)kind << 48 | (uint64_t)accepts << 32 | (uint32_t)fd;
 }
 
 /* Each of these serves one stream as far as it goes now; 0 when the stream is over. */
@@ -142,21 +125,26 @@ static void accept_all(int epoll, int listener, enum kind kind, uint8_t *buffer)
         }
         streams[fd] = (struct stream){0};
         if (kind == ECHO && !echo(fd, buffer)) close(fd);
-        else watch(epoll, fd, kind == SOURCE ? EPOLLOUT | EPOLLRDHUP : EPOLLIN, kind, kind);
+        else watch(PROGRAM, epoll, fd, kind == SOURCE ? EPOLLOUT | EPOLLRDHUP : EPOLLIN, token(fd, kind, kind));
     }
+}
+
+static void listen_for(int epoll, unsigned offset, enum kind kind) {
+    uint16_t port = (uint16_t)(port_base + offset);
+    int fd = listen_on(PROGRAM, &port, BACKLOG, SOCK_NONBLOCK, threads > 1);
+    watch(PROGRAM, epoll, fd, EPOLLIN, token(fd, LISTENER, kind));
 }
 
 static void *serve(void *unused) {
     struct epoll_event events[BATCH];
-    struct sockaddr_in address;
     uint8_t *buffer = malloc(CHUNK);
-    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    int epoll = create_epoll(PROGRAM);
     (void)unused;
-    if (epoll < 0 || !buffer) fail(PROGRAM, "start a thread", strerror(errno));
-    for (unsigned n = 0; n < ECHO_PORTS; n++) watch(epoll, listen_on(port_base + n, BACKLOG, &address), EPOLLIN, LISTENER, ECHO);
-    watch(epoll, listen_on(port_base + SINK_PORT, BACKLOG, &address), EPOLLIN, LISTENER, SINK);
-    watch(epoll, listen_on(port_base + SOURCE_PORT, BACKLOG, &address), EPOLLIN, LISTENER, SOURCE);
-    watch(epoll, listen_on(port_base + CHECK_PORT, BACKLOG, &address), EPOLLIN, LISTENER, CHECK);
+    if (!buffer) fail(PROGRAM, "memory", strerror(errno));
+    for (unsigned n = 0; n < ECHO_PORTS; n++) listen_for(epoll, n, ECHO);
+    listen_for(epoll, SINK_PORT, SINK);
+    listen_for(epoll, SOURCE_PORT, SOURCE);
+    listen_for(epoll, CHECK_PORT, CHECK);
     atomic_fetch_add(&listening, 1);
     for (;;) {
         int count = epoll_wait(epoll, events, BATCH, -1);
@@ -178,7 +166,7 @@ static void *serve(void *unused) {
 int main(int argc, char **argv) {
     if (argc > 3) fail(PROGRAM, "usage", "serve [PORT_BASE [THREADS]]");
     port_base = argc > 1 ? (uint16_t)number(PROGRAM, "port base", argv[1], 1, 65535 - PORTS) : 18000;
-    unsigned threads = argc > 2 ? (unsigned)number(PROGRAM, "threads", argv[2], 1, 64) : 1;
+    threads = argc > 2 ? (unsigned)number(PROGRAM, "threads", argv[2], 1, 64) : 1;
     struct rlimit limit;
     /* sendfile(2) has no MSG_NOSIGNAL: a client's RST must not end us. */
     signal(SIGPIPE, SIG_IGN);
@@ -189,10 +177,7 @@ int main(int argc, char **argv) {
     if (!streams) fail(PROGRAM, "memory", strerror(errno));
     fill_pattern();
     listen_silently();
-    for (unsigned n = 0; n < threads; n++) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, serve, NULL)) fail(PROGRAM, "threads", "no more");
-    }
+    for (unsigned n = 0; n < threads; n++) start_thread(PROGRAM, serve, NULL);
     while (atomic_load(&listening) < threads) usleep(1000);
     printf("{\"portBase\":%u,\"pid\":%d}\n", port_base, getpid());
     fflush(stdout);

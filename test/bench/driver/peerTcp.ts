@@ -40,12 +40,15 @@ class Connection {
   wrong = 0;
   reply: Uint8Array = new Uint8Array(0);
   readonly iss = 0xffff_f000 | 0;
+  readonly mss: number;
 
+  /** @param syn the segment that opened the connection */
   constructor(
     readonly service: Service,
-    syn: Segment,
+    readonly syn: Segment,
   ) {
     this.rcvNxt = (syn.sequence + 1) | 0;
+    this.mss = syn.mss ?? 536;
   }
 
   /** Bytes that there are to send so far. */
@@ -90,8 +93,6 @@ export class PeerTcp {
     private readonly largest: (mss: number) => number,
   ) {}
 
-  private readonly mss = new Map<Connection, number>();
-
   input(segment: Segment): void {
     const key = segment.localPort * 65_536 + segment.remotePort;
     const connection = this.connections.get(key);
@@ -117,15 +118,11 @@ export class PeerTcp {
     const connection = known ?? new Connection(service, segment);
     if (known === undefined) this.opened++;
     this.connections.set(key, connection);
-    this.mss.set(connection, segment.mss ?? 536);
-    const { iss, rcvNxt } = connection;
-    this.send({
-      ...this.reply(segment),
-      flags: SYN | ACK,
-      sequence: iss,
-      acknowledgement: rcvNxt,
-      mss: segment.mss ?? 536,
-    });
+    this.acceptConnection(connection);
+  }
+
+  private acceptConnection({ iss, rcvNxt, mss, syn }: Connection): void {
+    this.send({ ...this.reply(syn), flags: SYN | ACK, sequence: iss, acknowledgement: rcvNxt, mss });
   }
 
   private segmentReceived(key: number, connection: Connection, segment: Segment): void {
@@ -159,9 +156,16 @@ export class PeerTcp {
   /** Sends what is due on all connections. */
   step(): void {
     for (const [key, connection] of this.connections) {
-      if (!connection.established) continue;
-      if (connection.nxt > connection.una && Date.now() - connection.lastProgress > RETRANSMIT_MS)
-        this.goBack(connection);
+      const late = Date.now() - connection.lastProgress > RETRANSMIT_MS;
+      if (!connection.established) {
+        // RFC 9293 §3.8.1: the SYN-ACK too; its acknowledgement may be lost, and nothing else need ever follow that.
+        if (late) {
+          this.acceptConnection(connection);
+          connection.lastProgress = Date.now();
+        }
+        continue;
+      }
+      if (connection.nxt > connection.una && late) this.goBack(connection);
       this.output(key, connection, false);
       if (connection.finSent && connection.una > connection.end) this.connections.delete(key);
     }
@@ -187,7 +191,7 @@ export class PeerTcp {
       this.send({ ...base, sequence, acknowledgement: connection.rcvNxt, ...part });
       connection.ackDue = false;
     };
-    const mss = this.mss.get(connection) ?? 536;
+    const { mss } = connection;
     const budget = ackOnly ? 0 : 8;
     for (let n = 0; n < budget && connection.nxt < connection.end; n++) {
       const room = Math.min(connection.una + connection.peerWindow, connection.end) - connection.nxt;

@@ -75,6 +75,10 @@ test('a port that is taken is named', async () => {
   squatter.close();
 });
 
+test('servers of another run are no ports to share', async () => {
+  await expect(LoadServers.start(PORT_BASE, 2)).rejects.toThrow('Address already in use');
+});
+
 test('the usage of a process, and of none', () => {
   expect(processUsage(servers.pid)).toMatchObject({ threads: 3 });
   expect(processUsage(2 ** 22 + 1)).toBeUndefined();
