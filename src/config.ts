@@ -1,5 +1,6 @@
 /** The command line's options, checked: one typed configuration per command. */
 import { z } from 'zod';
+import { ENGINE_CHOICES } from '../workers/engine/engine.js';
 import { UsageError } from './errors.js';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
@@ -44,7 +45,7 @@ const networkOptions = {
   /** Bytes (virtio 1.2 §5.1.4.1). */
   mtu: integer(68, 65_535),
   allowHostLoopback: z.boolean(),
-  engine: oneOf(['auto', 'epoll']),
+  engine: oneOf(ENGINE_CHOICES),
   logLevel: oneOf(LOG_LEVELS),
 };
 

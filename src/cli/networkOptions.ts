@@ -7,6 +7,7 @@ type NetworkFlags = Pick<RunConfig, 'workers' | 'mtu' | 'allowHostLoopback' | 'e
 
 /** @param queues queue pairs of the one device that will be served */
 export function networkOptions(config: NetworkFlags, queues: number): NetworkOptions {
-  const { mtu, allowHostLoopback } = config;
-  return { workers: config.workers ?? Math.min(queues, availableParallelism()), queues, mtu, allowHostLoopback };
+  const { mtu, allowHostLoopback, engine } = config;
+  const workers = config.workers ?? Math.min(queues, availableParallelism());
+  return { workers, queues, mtu, allowHostLoopback, engine };
 }

@@ -9,6 +9,9 @@ export const EPOLLERR = 0x008;
 export const EPOLLHUP = 0x010;
 export const EPOLLRDHUP = 0x2000;
 
+/** An event's bit beside epoll's: the connect failed, and socketError doesn't know it any more. */
+export const CONNECT_FAILED = 1 << 16;
+
 /** Words of one event: what `watch` was given, and epoll's bits. */
 export const EVENT_WORDS = 3;
 
@@ -17,6 +20,11 @@ export const MSG_PEEK = 2;
 export const EINTR = 4;
 export const EAGAIN = 11;
 export const EINPROGRESS = 115;
+
+export const ENGINE_CHOICES = ['auto', 'uring', 'epoll'] as const;
+/** What a user asks for: an engine, or the better of those that the kernel has. */
+export type EngineChoice = (typeof ENGINE_CHOICES)[number];
+export type EngineName = 'epoll' | 'uring';
 
 export interface Engine {
   /** [token, generation, bits] triples of the last `wait`. */
@@ -51,6 +59,8 @@ export interface Engine {
   abort(fd: number): number;
   /** SO_ERROR: 0 or a positive errno. */
   socketError(fd: number): number;
+  /** Lets go of what the thread has of the kernel; called once, when the worker ends. */
+  end(): void;
   /** RFC 1071 sum of triples on top of `seed`, folded. */
   checksum(first: number, count: number, seed: number): number;
 }
