@@ -147,11 +147,10 @@ export interface Addon {
    * hot: submits the first `count` entries of the exchange, waits until there are `least` completions (at most `timeout`
    * ms, -1: no end), and moves completions to the exchange. Fills `clock`. Makes no system call when there is nothing to
    * submit, to wait for or to fetch. Returns the number of completions, fewer than `least` after a signal or when the
-   * kernel is short of memory; or -errno: -EBUSY, -EINVAL and -EFAULT mean that no entry was taken.
+   * kernel is short of memory; or -errno: -EBUSY (no room) and -EINVAL mean that no entry was taken.
    *
-   * Let through are POLL_ADD (always multishot), ASYNC_CANCEL by user data, CLOSE, RECV (always with MSG_TRUNC and no
-   * buffer: it discards), WRITE and CONNECT; flags IOSQE_IO_LINK and IOSQE_CQE_SKIP_SUCCESS. Where the kernel expects an address, an entry has
-   * the offset in its low and the region in its high 32 bits; they are checked as iovecs are. Other fields are ignored.
+   * Let through are POLL_ADD (made multishot) and ASYNC_CANCEL by user data (completes only if it fails): neither names
+   * memory. Fields that they don't need are ignored.
    */
   uringEnter(count: number, least: number, timeout: number): number;
   /** hot: submits likewise, fetches nothing. Returns the number that the kernel took, or -errno. */

@@ -49,6 +49,7 @@ class Uring {
   int fd_ = -1;
   uint32_t entries_ = 0;
   uint32_t mask_ = 0;
+  uint32_t waitFlags_ = 0;
   uint32_t completionMask_ = 0;
   std::shared_ptr<Mapping> rings_;
   std::shared_ptr<Mapping> sqes_;

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ } from '../../device/features.js';
 import { createLogger } from '../../src/log.js';
 import { Network } from '../../src/network.js';
+import { ENGINE } from '../engineUnderTest.js';
 import { CONTROL, ControlGuest, FEATURES, UNANSWERED } from './controlGuest.js';
 import * as fe from './vhostUser/frontEnd.js';
 
@@ -18,7 +19,7 @@ describe.each([1, 2])('two pairs on %i workers', (workers) => {
   let network: Network;
 
   beforeAll(async () => {
-    network = await Network.create({ workers, queues: 2, log: createLogger('silent') });
+    network = await Network.create({ engine: ENGINE, workers, queues: 2, log: createLogger('silent') });
     await network.serve({ path });
   });
 

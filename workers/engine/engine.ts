@@ -9,9 +9,6 @@ export const EPOLLERR = 0x008;
 export const EPOLLHUP = 0x010;
 export const EPOLLRDHUP = 0x2000;
 
-/** An event's bit beside epoll's: the connect failed, and socketError doesn't know it any more. */
-export const CONNECT_FAILED = 1 << 16;
-
 /** Words of one event: what `watch` was given, and epoll's bits. */
 export const EVENT_WORDS = 3;
 

@@ -1,32 +1,31 @@
-/** The engine on io_uring(7): readiness by multishot polls, and one system call per cycle for all that can wait until then. */
+/**
+ * The engine on io_uring(7): readiness by multishot polls, which are armed, cancelled and waited for by one system call per
+ * cycle. All else is plain calls: the NAT needs the results of send and peek at once, shutdown(2) would go to a thread of
+ * the kernel's, and connect, close, discards and eventfds were measured to gain nothing or too little in a ring.
+ */
 import type { Addon } from '../../src/native/addon.js';
 import { C, type Counters } from '../counters.js';
-import { CONNECT_FAILED, EPOLLERR, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EVENT_WORDS, type Engine } from './engine.js';
+import { EPOLLIN, EPOLLOUT, EPOLLRDHUP, EVENT_WORDS, type Engine } from './engine.js';
 import { SocketCalls } from './socketCalls.js';
-import { UringRing } from './uringRing.js';
+import { CQE_WORDS, UringRing } from './uringRing.js';
 
 const SOCKET_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP;
-/** More completions of this operation will come. */
+const EVENTFD_EVENTS = EPOLLIN;
+/** More completions of this poll will come. */
 const CQE_F_MORE = 1 << 1;
-const CQE_WORDS = 4;
+const ENOMEM = 12;
 
 /**
- * What is watched, by descriptor: token, generation, serial number of the poll (0: none), and the last batch that holds an
- * operation on the descriptor. A poll's user data are the descriptor and the serial number, so that completions of earlier ones are known.
+ * What is watched, by descriptor: token, generation, serial number of its poll (0: none), events. A poll's user data are
+ * descriptor and serial number, so that completions of earlier polls of the same descriptor, or number, are known.
  */
 const WATCH_WORDS = 4;
 const TOKEN = 0;
 const GENERATION = 1;
 const SERIAL = 2;
-const BATCH = 3;
+const EVENTS = 3;
 const FIRST_DESCRIPTORS = 1024;
-const MAX_SERIAL = 0x3fffffff;
-
-const OPS = new Set((process.env['URING_OPS'] ?? '').split(','));
-const USE_CLOSE = OPS.has('close');
-const USE_DISCARD = OPS.has('discard');
-const USE_SIGNAL = OPS.has('signal');
-const USE_CONNECT = OPS.has('connect');
+const MAX_SERIAL = 0x7fffffff;
 
 export class UringEngine extends SocketCalls implements Engine {
   private readonly ring: UringRing;
@@ -37,7 +36,10 @@ export class UringEngine extends SocketCalls implements Engine {
   /** System calls of the ring that are counted already. */
   private counted = 0;
 
-  /** @throws {Error} with `code`, where the kernel has no io_uring for us */
+  /**
+   * @param addon with its scratch bound to `clock`
+   * @throws {Error} with `code`, where the kernel has no io_uring for us
+   */
   constructor(
     addon: Addon,
     counters: Counters,
@@ -59,45 +61,52 @@ export class UringEngine extends SocketCalls implements Engine {
     return events;
   }
 
-  /** Turns a completion into an event. False for those that are none. */
+  /** Turns a completion into an event. False for those of polls that were cancelled. */
   private completed(at: number, event: number): boolean {
     const { completions } = this.ring;
     const fd = completions[at]!;
-    const serial = completions[at + 1]!;
     const result = completions[at + 2]!;
     const w = WATCH_WORDS * fd;
-    const failed = serial < 0;
-    if (this.watches[w + SERIAL] !== (failed ? -serial : serial)) return false;
-    if (!failed && (completions[at + 3]! & CQE_F_MORE) === 0) this.poll(fd, this.watches[w + TOKEN]!);
-    if (!failed && result < 0) return false;
+    const serial = completions[at + 1]!;
+    if (serial === 0 || this.watches[w + SERIAL] !== serial) return false;
+    if ((completions[at + 3]! & CQE_F_MORE) === 0) this.ended(fd, result);
+    if (result < 0) return false;
     this.events[event] = this.watches[w + TOKEN]!;
     this.events[event + 1] = this.watches[w + GENERATION]!;
-    this.events[event + 2] = failed ? EPOLLERR | CONNECT_FAILED : result;
+    this.events[event + 2] = result;
     return true;
   }
 
+  /** A poll ended by itself: it begins anew if the kernel was but short of memory. Other failures say that this is no descriptor to watch. */
+  private ended(fd: number, result: number): void {
+    if (result >= 0 || result === -ENOMEM) this.poll(fd);
+    else this.watches[WATCH_WORDS * fd + SERIAL] = 0;
+  }
+
   watchSocket(fd: number, token: number, generation: number): number {
-    return this.watch(fd, token, generation);
+    return this.watch(fd, token, generation, SOCKET_EVENTS);
   }
 
   watchEventfd(fd: number, token: number, generation: number): number {
-    return this.watch(fd, token, generation);
+    return this.watch(fd, token, generation, EVENTFD_EVENTS);
   }
 
-  private watch(fd: number, token: number, generation: number): number {
+  private watch(fd: number, token: number, generation: number, events: number): number {
     if (WATCH_WORDS * fd >= this.watches.length) this.grow(fd);
     const w = WATCH_WORDS * fd;
     this.watches[w + TOKEN] = token;
     this.watches[w + GENERATION] = generation;
-    this.poll(fd, token);
+    this.watches[w + EVENTS] = events;
+    this.poll(fd);
     return 0;
   }
 
-  private poll(fd: number, token: number): void {
+  private poll(fd: number): void {
+    const w = WATCH_WORDS * fd;
     this.lastSerial = (this.lastSerial % MAX_SERIAL) + 1;
-    this.watches[WATCH_WORDS * fd + SERIAL] = this.lastSerial;
+    this.watches[w + SERIAL] = this.lastSerial;
     this.counters[C.ringOperations]!++;
-    this.ring.poll(fd, token < 0 ? EPOLLIN : SOCKET_EVENTS, fd, this.lastSerial);
+    this.ring.poll(fd, this.watches[w + EVENTS]!, fd, this.lastSerial);
   }
 
   private grow(fd: number): void {
@@ -107,10 +116,9 @@ export class UringEngine extends SocketCalls implements Engine {
   }
 
   unwatch(fd: number): number {
-    this.settle(fd);
     const w = WATCH_WORDS * fd;
-    const serial = this.watches[w + SERIAL];
-    if (serial === undefined || serial === 0) return 0;
+    const serial = this.watches[w + SERIAL] ?? 0;
+    if (serial === 0) return 0;
     this.watches[w + SERIAL] = 0;
     this.cancelled++;
     this.counters[C.ringOperations]!++;
@@ -118,60 +126,10 @@ export class UringEngine extends SocketCalls implements Engine {
     return 0;
   }
 
-  /** Has done what waits to be done on the descriptor, before a plain call on it. */
-  private settle(fd: number): void {
-    if (USE_DISCARD && this.watches[WATCH_WORDS * fd + BATCH] === this.ring.batch) this.ring.submit();
-  }
-
-  override signal(fd: number): number {
-    if (!USE_SIGNAL) return super.signal(fd);
-    this.counters[C.ringOperations]!++;
-    this.ring.signal(fd);
-    return 0;
-  }
-
-  override connect(fd: number, address: number, port: number): number {
-    if (!USE_CONNECT) return super.connect(fd, address, port);
-    this.counters[C.ringOperations]!++;
-    this.ring.connect(fd, address, port, fd, -((this.lastSerial % MAX_SERIAL) + 1));
-    return 0;
-  }
-
-  override peek(fd: number, first: number, count: number): number {
-    this.settle(fd);
-    return super.peek(fd, first, count);
-  }
-
-  override setPeekOffset(fd: number, offset: number): number {
-    this.settle(fd);
-    return super.setPeekOffset(fd, offset);
-  }
-
-  override discard(fd: number, length: number): number {
-    if (!USE_DISCARD) return super.discard(fd, length);
-    this.counters[C.ringOperations]!++;
-    this.watches[WATCH_WORDS * fd + BATCH] = this.ring.batch;
-    this.ring.discard(fd, length);
-    return 0;
-  }
-
+  /** The poll keeps the file open: the peer learns of the end when the next `wait` has cancelled it. */
   override close(fd: number): number {
-    if (!USE_CLOSE) {
-      this.unwatch(fd);
-      return super.close(fd);
-    }
-    const w = WATCH_WORDS * fd;
-    const serial = this.watches[w + SERIAL] ?? 0;
-    if (serial !== 0) {
-      this.watches[w + SERIAL] = 0;
-      this.cancelled++;
-      this.counters[C.ringOperations]!++;
-      if (USE_CONNECT) this.ring.cancel(fd, -serial);
-      this.ring.cancel(fd, serial);
-    }
-    this.counters[C.ringOperations]!++;
-    this.ring.close(fd);
-    return 0;
+    this.unwatch(fd);
+    return super.close(fd);
   }
 
   override abort(fd: number): number {

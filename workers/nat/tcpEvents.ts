@@ -1,6 +1,6 @@
 /** What happens to a flow from the host's side: events of its socket, and time. */
 import { C } from '../counters.js';
-import { CONNECT_FAILED, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../engine/engine.js';
+import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../engine/engine.js';
 import {
   CONNECTING,
   END_OF_STREAM,
@@ -50,7 +50,7 @@ export class TcpEvents {
     const { records: r, flows } = this;
     const f = flow * FLOW_WORDS;
     if (r[f + FD]! < 0) return;
-    if ((bits & EPOLLERR) !== 0 && ((bits & CONNECT_FAILED) !== 0 || flows.engine.socketError(r[f + FD]!) !== 0)) {
+    if ((bits & EPOLLERR) !== 0 && flows.engine.socketError(r[f + FD]!) !== 0) {
       if (r[f + STATE] === CONNECTING) flows.counters[C.connectFailed]!++;
       this.output.fail(flow);
       return;
