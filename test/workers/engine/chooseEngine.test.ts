@@ -4,13 +4,13 @@ import { NoUringError, chooseEngine } from '../../../workers/engine/chooseEngine
 
 const there = (): undefined => undefined;
 const forbidden = (): string => 'io_uring_setup: Operation not permitted';
+const broken = (): never => {
+  throw new Error('nobody wants to know');
+};
 
 describe('chooseEngine', () => {
   it('takes epoll unseen when asked to', () => {
-    const probe = (): never => {
-      throw new Error('nobody wants to know');
-    };
-    expect(chooseEngine('epoll', probe).engine).toBe('epoll');
+    expect(chooseEngine('epoll', broken).engine).toBe('epoll');
   });
 
   it('takes io_uring where it is allowed', () => {

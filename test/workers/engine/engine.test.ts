@@ -143,7 +143,7 @@ describe.each(ENGINES)('%s engine', (name) => {
     for (let events = t.wait(0); events.length > 0; events = t.wait(0)) {
       for (const { generation } of events) seen.set(generation, (seen.get(generation) ?? 0) + 1);
     }
-    expect([...seen.keys()].sort((a, b) => a - b)).toEqual(fds.map((_, n) => n));
+    expect([...seen.keys()].toSorted((a, b) => a - b)).toEqual(fds.map((_, n) => n));
     expect(new Set(seen.values())).toEqual(new Set([1]));
   });
 
