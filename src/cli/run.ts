@@ -26,7 +26,7 @@ export async function run(config: RunConfig, command: readonly string[]): Promis
   });
   try {
     const queues = config.queues ?? config.cpus;
-    await using network = await Network.create(networkOptions(config, queues));
+    await using network = await Network.create({ ...networkOptions(config, queues), log });
     log.info({ cpus: config.cpus, queues }, 'booting a guest');
     await using sandbox = await Sandbox.start(sandboxOptions(config, network, queues), abort.signal);
     if (sandbox.networkComplaint !== '') log.warn(`the guest has no network: ${sandbox.networkComplaint}`);

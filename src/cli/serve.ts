@@ -8,8 +8,7 @@ import { networkOptions } from './networkOptions.js';
 export async function serve(config: ServeConfig): Promise<void> {
   const log = createLogger(config.logLevel);
   const ended = endingSignal();
-  const options = networkOptions(config, config.queues);
-  await using network = await Network.create(options);
+  await using network = await Network.create({ ...networkOptions(config, config.queues), log });
   const dump = (): void => void process.stderr.write(`${JSON.stringify(network.dump(), undefined, 2)}\n`);
   process.on('SIGUSR1', dump);
   const { vhostUser: path, queues } = config;

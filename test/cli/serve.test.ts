@@ -12,8 +12,8 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-async function startServing(path: string): Promise<Invocation> {
-  const invocation = startSlipway(['serve', '--vhost-user', path, '--queues', '2', '--workers', '1']);
+async function startServing(path: string, ...flags: string[]): Promise<Invocation> {
+  const invocation = startSlipway(['serve', '--vhost-user', path, '--queues', '2', '--workers', '1', ...flags]);
   const { stdout } = invocation.child;
   if (stdout === null) throw new Error('no standard output');
   await once(stdout, 'readable');
@@ -41,5 +41,14 @@ describe('slipway serve', () => {
     const { exitCode, stderr } = await outcome;
     expect(exitCode).toBe(0);
     expect(JSON.parse(stderr)).toBeTypeOf('object');
+  });
+
+  it('says once which engine it uses, and why', async () => {
+    const path = join(folder, 'engine.socket');
+    const { child, outcome } = await startServing(path, '--engine', 'epoll', '--log-level', 'info');
+    child.kill('SIGTERM');
+    const lines = (await outcome).stderr.trim().split('\n');
+    const entries = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(entries.filter(({ msg }) => msg === 'I/O engine')).toMatchObject([{ engine: 'epoll', reason: 'asked for' }]);
   });
 });
