@@ -1,12 +1,10 @@
 /** The command line's options, checked: one typed configuration per command. */
 import { z } from 'zod';
+import { ENGINE_CHOICES } from '../workers/engine/engine.js';
 import { UsageError } from './errors.js';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
-
-/** How workers do their I/O; `auto` takes the best that works here. */
-export const ENGINES = ['auto', 'epoll'] as const;
 
 /** Queue pairs, vCPUs and workers at most. */
 const MAX_CPUS = 64;
@@ -47,7 +45,7 @@ const networkOptions = {
   /** Bytes (virtio 1.2 §5.1.4.1). */
   mtu: integer(68, 65_535),
   allowHostLoopback: z.boolean(),
-  engine: oneOf(ENGINES),
+  engine: oneOf(ENGINE_CHOICES),
   timing: z.boolean(),
   logLevel: oneOf(LOG_LEVELS),
 };

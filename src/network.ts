@@ -4,6 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { DeviceConfig, DeviceDataPlane } from '../device/dataPlane.js';
 import { VhostUserServer } from '../device/vhostUser/server.js';
 import { COUNTER_NAMES, type CounterName } from '../workers/counters.js';
+import { NoUringError, chooseEngine } from '../workers/engine/chooseEngine.js';
+import type { EngineChoice, EngineName } from '../workers/engine/engine.js';
 import { DEFAULT_ADDRESSES } from '../workers/nat/addresses.js';
 import { DEFAULT_TCP_TIMES } from '../workers/nat/tcpFlows.js';
 import { Pool, type WorkerState } from '../workers/pool.js';
@@ -30,6 +32,8 @@ export interface NetworkOptions {
   readonly connectTimeoutMs?: number;
   /** Binds each worker to a CPU of its own. Default: if there are CPUs left for others. */
   readonly pinned?: boolean;
+  /** How the workers talk to the kernel. Default `auto`. */
+  readonly engine?: EngineChoice;
   /** Times the stages of packets' ways, for `stats`; costs some CPU. Default false. */
   readonly timing?: boolean;
   readonly log?: Logger;
@@ -99,7 +103,7 @@ export class Network implements AsyncDisposable {
   /**
    * Starts the workers.
    * @throws {UsageError} for an option out of its range
-   * @throws {SlipwayError} when the workers don't start
+   * @throws {SlipwayError} when the workers don't start, or for the engine `uring` where the kernel has or allows none
    */
   static async create(options: NetworkOptions = {}): Promise<Network> {
     const queues = integer('queues', options.queues ?? 1, 1, MAX_PAIRS);
@@ -107,12 +111,14 @@ export class Network implements AsyncDisposable {
     const workers = integer('workers', options.workers ?? Math.min(queues, cpus), 1, MAX_PAIRS);
     const mtu = integer('mtu', options.mtu ?? 1500, 68, 65_535);
     const log = options.log ?? createLogger('warn');
+    const engine = engineOf(options.engine ?? 'auto', log);
     const pool = new Pool({
       workers,
       pairs: queues,
       devices: integer('maxDevices', options.maxDevices ?? 16, 1, 256),
       flows: integer('maxFlows', options.maxFlows ?? 32_768, 1, 1 << 20),
       pinned: options.pinned ?? workers < cpus,
+      engine,
       timing: options.timing ?? false,
       tcp: {
         addresses: { ...DEFAULT_ADDRESSES, mtu },
@@ -231,6 +237,17 @@ export class Network implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+}
+
+function engineOf(choice: EngineChoice, log: Logger): EngineName {
+  try {
+    const { engine, reason } = chooseEngine(choice);
+    log.info({ engine, reason }, 'I/O engine');
+    return engine;
+  } catch (error) {
+    if (error instanceof NoUringError) throw new SlipwayError(error.message);
+    throw error;
   }
 }
 

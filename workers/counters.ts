@@ -36,6 +36,19 @@ export const COUNTER_NAMES = [
   'cycles',
   'sleeps',
   'takeovers',
+  // System calls by kind, and operations that an io_uring took instead.
+  'waitCalls',
+  'watchCalls',
+  'signalCalls',
+  'socketCalls',
+  'optionCalls',
+  'connectCalls',
+  'sendCalls',
+  'peekCalls',
+  'discardCalls',
+  'shutdownCalls',
+  'closeCalls',
+  'ringOperations',
 ] as const;
 
 export type CounterName = (typeof COUNTER_NAMES)[number];

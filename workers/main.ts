@@ -1,6 +1,7 @@
 /** What a thread of the pool runs: one poll worker, until it is told to end. */
 import { addon } from '../src/native/addon.js';
 import { Control } from './control.js';
+import type { EngineName } from './engine/engine.js';
 import type { TcpSettings } from './nat/tcpFlows.js';
 import { PollWorker } from './pollWorker.js';
 import { THREAD, WORKER_WORDS } from './poolMemory.js';
@@ -12,6 +13,7 @@ export interface WorkerTask {
   readonly worker: number;
   readonly memory: PoolMemory;
   readonly tcp: TcpSettings;
+  readonly engine: EngineName;
   readonly epoll: number;
   readonly eventFd: number;
   readonly wakeFds: readonly number[];
@@ -39,6 +41,7 @@ export default function run(task: WorkerTask): void {
   } finally {
     // Flows and packets that were staged for other workers are nowhere else any more.
     worker.handoff.flush();
+    worker.engine.end();
     for (const device of worker.devices) device?.memory.clear();
   }
 }

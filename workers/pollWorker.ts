@@ -15,6 +15,8 @@ import { DeviceView, IOVECS, type QueueView } from './deviceView.js';
 import { EpollEngine } from './engine/epollEngine.js';
 import type { Engine } from './engine/engine.js';
 import { EINTR, EVENT_WORDS as ENGINE_EVENT_WORDS } from './engine/engine.js';
+import type { EngineName } from './engine/engine.js';
+import { UringEngine } from './engine/uringEngine.js';
 import {
   ACK_NOW,
   DEVICE,
@@ -72,6 +74,7 @@ const HOMELESS_MS = 10;
 export interface WorkerSettings extends TcpSettings {
   readonly worker: number;
   readonly memory: PoolMemory;
+  readonly engine: EngineName;
   readonly epoll: number;
   readonly wakeFds: readonly number[];
 }
@@ -118,9 +121,12 @@ export class PollWorker implements TcpHost {
     const clock = new Int32Array(new SharedArrayBuffer(12));
     addon.bindScratch(this.iovecs, events, clock);
     addon.readClock();
-    this.engine = new EpollEngine(addon, settings.epoll, events, clock);
     this.counters = new Float64Array(memory.counters[worker]!);
     this.timer = createStageTimer(addon, clock, memory.stages[worker]);
+    this.engine =
+      settings.engine === 'uring'
+        ? new UringEngine(addon, this.counters, events, clock)
+        : new EpollEngine(addon, this.counters, events, clock, settings.epoll);
     this.words = new Int32Array(memory.workerWords);
     this.wordsAt = worker * WORKER_WORDS;
     const freeWord = this.words.subarray(this.wordsAt + FREE_RECORDS, this.wordsAt + FREE_RECORDS + 1);

@@ -10,6 +10,7 @@ import { BROKEN_REASONS } from '../device/virtqueue.js';
 import { addon, packageRoot } from '../src/native/addon.js';
 import type { FdWatcher } from '../src/native/addon.js';
 import { type CounterName, readCounters } from './counters.js';
+import type { EngineName } from './engine/engine.js';
 import { FD, FLOW_WORDS, FREE, STATE } from './flow.js';
 import { movingSockets } from './handoff.js';
 import type { WorkerTask } from './main.js';
@@ -43,6 +44,7 @@ export interface PoolOptions extends PoolDimensions {
   readonly tcp: Omit<TcpSettings, 'seed' | 'peekOffset'>;
   /** Bind each worker to a CPU of its own. */
   readonly pinned: boolean;
+  readonly engine: EngineName;
   readonly log: { warn(message: string): void };
 }
 
@@ -267,6 +269,7 @@ export class Pool {
       worker: end.number,
       memory: this.memory,
       tcp: this.tcp,
+      engine: this.options.engine,
       epoll: end.epoll,
       eventFd: end.eventFd,
       wakeFds: this.workers.map(({ wakeFd }) => wakeFd),

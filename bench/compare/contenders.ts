@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ENGINES } from '../../src/config.js';
+import { ENGINE_CHOICES } from '../../workers/engine/engine.js';
 import { packageRoot } from '../../src/packageRoot.js';
 import { BackEndProcess } from '../peers/backEndProcess.js';
 import type { ProgramCommand } from '../peers/backEndProcess.js';
@@ -25,10 +25,10 @@ export interface Contender {
   readonly open?: () => Promise<OpenBackEnd>;
 }
 
-export type Engine = Exclude<(typeof ENGINES)[number], 'auto'>;
+export type Engine = Exclude<(typeof ENGINE_CHOICES)[number], 'auto'>;
 
 /** All engines by name: `auto` is one of the others. */
-export const NAMED_ENGINES: readonly Engine[] = ENGINES.filter((engine) => engine !== 'auto');
+export const NAMED_ENGINES: readonly Engine[] = ENGINE_CHOICES.filter((engine) => engine !== 'auto');
 
 export interface ContenderOptions {
   readonly engines: readonly Engine[];

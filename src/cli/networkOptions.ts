@@ -8,7 +8,7 @@ type NetworkFlags = Pick<RunConfig, 'workers' | 'mtu' | 'allowHostLoopback' | 'e
 
 /** @param queues queue pairs of the one device that will be served */
 export function networkOptions(config: NetworkFlags, queues: number, log: Logger): NetworkOptions {
-  const { mtu, allowHostLoopback, timing } = config;
+  const { mtu, allowHostLoopback, engine, timing } = config;
   const workers = config.workers ?? Math.min(queues, availableParallelism());
-  return { workers, queues, mtu, allowHostLoopback, timing, log };
+  return { workers, queues, mtu, allowHostLoopback, engine, timing, log };
 }

@@ -26,6 +26,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object target) {
   exportChecksum(exports);
   exportThreads(exports);
   exportUnix(exports);
+  exportUring(exports);
   exportWatch(exports);
   exportKvm(exports);
   exportVcpu(exports);

@@ -142,6 +142,30 @@ export interface Addon extends KvmDoor {
   /** hot: reads and so clears it. Returns 0 or -errno (-EAGAIN if it was clear). */
   eventfdDrain(fd: number): number;
 
+  // -- io_uring ------------------------------------------------------------------------------------------------------
+
+  /**
+   * Makes this thread's io_uring(7), in place of the one before; it goes with the thread. Entries and completions are
+   * exchanged in a region of the caller's: `entries` (a power of two) of 64 bytes each, as `struct io_uring_sqe`, then
+   * `completions` of 16 bytes, as `struct io_uring_cqe`, then one 32-bit word that counts system calls. Throws EPERM or ENOSYS where
+   * io_uring is forbidden, EINVAL before Linux 6.1, EOPNOTSUPP when the kernel lacks an operation.
+   */
+  uringCreate(region: number, entries: number, completions: number): void;
+  /**
+   * hot: submits the first `count` entries of the exchange, waits until there are `least` completions (at most `timeout`
+   * ms, -1: no end), and moves completions to the exchange. Fills `clock`. Makes no system call when there is nothing to
+   * submit, to wait for or to fetch. Returns the number of completions, fewer than `least` after a signal or when the
+   * kernel is short of memory; or -errno: -EBUSY (no room) and -EINVAL mean that no entry was taken.
+   *
+   * Let through are POLL_ADD (made multishot) and ASYNC_CANCEL by user data (completes only if it fails): neither names
+   * memory. Fields that they don't need are ignored.
+   */
+  uringEnter(count: number, least: number, timeout: number): number;
+  /** hot: submits likewise, fetches nothing. Returns the number that the kernel took, or -errno. */
+  uringSubmit(count: number): number;
+  /** Ends this thread's ring: what is pending is cancelled. */
+  uringClose(): void;
+
   // -- checksums -----------------------------------------------------------------------------------------------------
 
   /** hot: the ones' complement sum (RFC 1071, folded to 16 bits, not inverted, network order) of iovecs on top of `seed`; -EFAULT. */

@@ -86,6 +86,7 @@ void exportEvents(Exports &exports);
 void exportChecksum(Exports &exports);
 void exportThreads(Exports &exports);
 void exportUnix(Exports &exports);
+void exportUring(Exports &exports);
 void exportWatch(Exports &exports);
 void exportKvm(Exports &exports);
 void exportVcpu(Exports &exports);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "mapping.h"
+#include "uring.h"
 
 namespace slipway {
 
@@ -60,6 +61,12 @@ struct ThreadState {
   /** What the kernel reads and fills, on the scratch's behalf: here, so that no call pays for it. */
   std::array<epoll_event, 1024> epollEvents;
   std::array<iovec, 1024> kernelIovecs;
+  /** Null until `uringCreate`; gone with the thread. */
+  std::unique_ptr<Uring> uring;
+  /** The region that entries and completions are exchanged in, with bytes used, and completions that fit. */
+  uint32_t uringRegion = 0;
+  uint32_t uringCompletions = 0;
+  uint64_t uringExchangeBytes = 0;
 };
 
 }  // namespace slipway

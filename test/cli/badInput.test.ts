@@ -59,7 +59,7 @@ describe('wrong usage ends with 2 and one line', () => {
     [['run', '--mtu', '67'], /--mtu must be a whole number from 68 to 65535/],
     [['run', '--mtu', '65536'], /--mtu must be/],
     [['run', '--accel', 'magic'], /--accel must be one of auto, kvm, tcg, not "magic"/],
-    [['run', '--engine', 'steam'], /--engine must be one of auto, epoll/],
+    [['run', '--engine', 'steam'], /--engine must be one of auto, uring, epoll/],
     [['run', '--log-level', 'loud'], /--log-level must be one of/],
     [['run', '--file', 'nowhere'], /--file must be HOST:GUEST.*not "nowhere"/],
     [['run', '--file', '/etc/passwd:relative'], /--file must be HOST:GUEST/],

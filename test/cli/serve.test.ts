@@ -57,4 +57,13 @@ describe('slipway serve', () => {
     expect(exitCode).toBe(0);
     expect(JSON.parse(stderr)).toBeTypeOf('object');
   });
+
+  it('says once which engine it uses, and why', async () => {
+    const path = join(folder, 'engine.socket');
+    const { child, outcome } = await startServing(path, '--engine', 'epoll', '--log-level', 'info');
+    child.kill('SIGTERM');
+    const lines = (await outcome).stderr.trim().split('\n');
+    const entries = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(entries.filter(({ msg }) => msg === 'I/O engine')).toMatchObject([{ engine: 'epoll', reason: 'asked for' }]);
+  });
 });

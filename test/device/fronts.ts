@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import type { DeviceConfig } from '../../device/dataPlane.js';
 import { createLogger } from '../../src/log.js';
 import { Network } from '../../src/network.js';
+import { chooseEngine } from '../../workers/engine/chooseEngine.js';
+import { ENGINE } from '../engineUnderTest.js';
 import { DEFAULT_ADDRESSES } from '../../workers/nat/addresses.js';
 import { DEFAULT_TCP_TIMES } from '../../workers/nat/tcpFlows.js';
 import { Pool } from '../../workers/pool.js';
@@ -36,7 +38,7 @@ export class VhostUserFront implements Front {
   static async create(workers: number): Promise<VhostUserFront> {
     const folder = mkdtempSync(join(tmpdir(), 'slipway-front-'));
     const path = join(folder, 'socket');
-    const network = await Network.create({ workers, queues: PAIRS, log: createLogger('silent') });
+    const network = await Network.create({ engine: ENGINE, workers, queues: PAIRS, log: createLogger('silent') });
     await network.serve({ path });
     return new VhostUserFront(network, folder, path);
   }
@@ -69,6 +71,7 @@ export class PciFront implements Front {
       devices: 1,
       flows: 64,
       pinned: false,
+      engine: chooseEngine(ENGINE).engine,
       tcp: { addresses: DEFAULT_ADDRESSES, allowHostLoopback: true, times: DEFAULT_TCP_TIMES },
       log: { warn: () => undefined },
     });

@@ -12,6 +12,7 @@ import { Network } from '../../src/network.js';
 import type { ServedDevice } from '../../src/network.js';
 import { ATTACKS, WRONG_SIZES, disarm, guest } from '../device/vhostUser/attacks.js';
 import * as fe from '../device/vhostUser/frontEnd.js';
+import { ENGINE } from '../engineUnderTest.js';
 import { bringUp, obeyed, startRing } from '../device/vhostUser/harness.js';
 
 const RING_SIZE = 256;
@@ -21,7 +22,7 @@ let network: Network;
 let device: ServedDevice;
 
 beforeAll(async () => {
-  network = await Network.create({ workers: 2, queues: 2, mtu: 65520, log: createLogger('silent') });
+  network = await Network.create({ engine: ENGINE, workers: 2, queues: 2, mtu: 65520, log: createLogger('silent') });
   device = await network.serve({ path });
 });
 

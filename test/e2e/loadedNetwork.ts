@@ -11,6 +11,7 @@ import type { Snapshot } from '../../bench/driver/statistics.js';
 import { LoadServers } from '../../bench/load/servers.js';
 import { createLogger } from '../../src/log.js';
 import { Network } from '../../src/network.js';
+import { ENGINE } from '../engineUnderTest.js';
 import type { NetworkOptions } from '../../src/network.js';
 import { DEADLINE_MS, PORT_BASE, connectDriver } from './guest.js';
 import type { DriveOptions } from './guest.js';
@@ -125,7 +126,12 @@ export class LoadedNetwork implements AsyncDisposable {
     const folder = mkdtempSync(join(tmpdir(), 'slipway-e2e-'));
     const path = join(folder, 'socket');
     const servers = await LoadServers.start(PORT_BASE, 1);
-    const network = await Network.create({ allowHostLoopback: true, log: createLogger('silent'), ...options });
+    const network = await Network.create({
+      engine: ENGINE,
+      allowHostLoopback: true,
+      log: createLogger('silent'),
+      ...options,
+    });
     await network.serve({ path });
     return new LoadedNetwork(folder, path, network, servers, options.queues ?? 1);
   }

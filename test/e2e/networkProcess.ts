@@ -9,9 +9,11 @@ import { createInterface } from 'node:readline';
 import { createLogger } from '../../src/log.js';
 import { Network } from '../../src/network.js';
 import type { NetworkOptions } from '../../src/network.js';
+import { ENGINE } from '../engineUnderTest.js';
 
 const [path = '', options = '{}'] = process.argv.slice(2);
 const network = await Network.create({
+  engine: ENGINE,
   allowHostLoopback: true,
   log: createLogger('silent'),
   ...(JSON.parse(options) as NetworkOptions),

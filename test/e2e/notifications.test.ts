@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { addon } from '../../src/native/addon.js';
 import { createLogger } from '../../src/log.js';
 import { Network } from '../../src/network.js';
+import { ENGINE } from '../engineUnderTest.js';
 import * as fe from '../device/vhostUser/frontEnd.js';
 import { bringUp, startRing } from '../device/vhostUser/harness.js';
 
@@ -15,7 +16,7 @@ const guest = new fe.Guest();
 let network: Network;
 
 beforeAll(async () => {
-  network = await Network.create({ workers: 2, queues: 2, log: createLogger('silent') });
+  network = await Network.create({ engine: ENGINE, workers: 2, queues: 2, log: createLogger('silent') });
   await network.serve({ path });
 });
 

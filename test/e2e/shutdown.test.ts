@@ -6,12 +6,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FrontEnd } from '../../bench/driver/frontEnd.js';
 import { LoadServers } from '../../bench/load/servers.js';
 import { Network } from '../../src/network.js';
+import { ENGINE } from '../engineUnderTest.js';
 import { GuestProcess, NetworkProcess } from './children.js';
 import { PORT_BASE } from './guest.js';
 import { LoadedNetwork, eventually, openDescriptors } from './loadedNetwork.js';
 
 const MIB = 2 ** 20;
-const SHAPE = { workers: 2, queues: 2 };
+const SHAPE = { engine: ENGINE, workers: 2, queues: 2 };
 const UPLOAD = { kind: 'upload', flows: 8, hopMs: 3 } as const;
 
 describe('close()', () => {

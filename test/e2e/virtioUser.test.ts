@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createLogger } from '../../src/log.js';
 import { Network } from '../../src/network.js';
+import { ENGINE } from '../engineUnderTest.js';
 import { arpRequest, dhcpDiscover, tcpSyn } from './guestFrames.js';
 
 const HANG = 60_000;
@@ -82,7 +83,12 @@ describe.skipIf(!installed)('DPDK virtio-user (skipped without dpdk-testpmd)', (
   ])(
     '%s: is answered, is killed, and is answered again',
     async (_name, options) => {
-      await using network = await Network.create({ workers: 1, queues: 2, log: createLogger('silent') });
+      await using network = await Network.create({
+        engine: ENGINE,
+        workers: 1,
+        queues: 2,
+        log: createLogger('silent'),
+      });
       const path = join(folder, 'socket');
       await network.serve({ path });
       await converse(network, `path=${path},${options}`, 'SIGKILL');
@@ -94,7 +100,12 @@ describe.skipIf(!installed)('DPDK virtio-user (skipped without dpdk-testpmd)', (
   it(
     'as the listening end, twice',
     async () => {
-      await using network = await Network.create({ workers: 1, queues: 1, log: createLogger('silent') });
+      await using network = await Network.create({
+        engine: ENGINE,
+        workers: 1,
+        queues: 1,
+        log: createLogger('silent'),
+      });
       const path = join(folder, 'listening');
       await network.serve({ path, mode: 'client' });
       await converse(network, `path=${path},queue_size=256,server=1`, 'SIGKILL');

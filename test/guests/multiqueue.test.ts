@@ -6,6 +6,7 @@ import { bulkRunSchema } from '../../bench/guest/bulkRun.js';
 import type { BulkRun } from '../../bench/guest/bulkRun.js';
 import { compileTool } from '../../bench/native/tools.js';
 import { Network } from '../../src/network.js';
+import { ENGINE } from '../engineUnderTest.js';
 import { Sandbox } from '../../src/sandbox/sandbox.js';
 
 const MIB = 1 << 20;
@@ -21,7 +22,7 @@ describe.each([2, 4])(
 
     beforeAll(async () => {
       server = await GuestServer.start();
-      network = await Network.create({ workers: 2, queues: cpus, allowHostLoopback: true });
+      network = await Network.create({ engine: ENGINE, workers: 2, queues: cpus, allowHostLoopback: true });
       const files = {
         '/bin/crr': compileTool('guest/crr.c'),
         '/bin/bulk': compileTool('guest/bulk.c'),

@@ -17,6 +17,7 @@ beforeEach(() => {
     devices: 2,
     flows: 16,
     pinned: false,
+    engine: 'epoll',
     tcp: { addresses: DEFAULT_ADDRESSES, allowHostLoopback: false, times: DEFAULT_TCP_TIMES },
     log: { warn: (message) => log.warn(message) },
   });

@@ -18,6 +18,11 @@ export const EINTR = 4;
 export const EAGAIN = 11;
 export const EINPROGRESS = 115;
 
+export const ENGINE_CHOICES = ['auto', 'uring', 'epoll'] as const;
+/** What a user asks for: an engine, or the better of those that the kernel has. */
+export type EngineChoice = (typeof ENGINE_CHOICES)[number];
+export type EngineName = 'epoll' | 'uring';
+
 export interface Engine {
   /** [token, generation, bits] triples of the last `wait`. */
   readonly events: Int32Array;
@@ -53,6 +58,8 @@ export interface Engine {
   abort(fd: number): number;
   /** SO_ERROR: 0 or a positive errno. */
   socketError(fd: number): number;
+  /** Lets go of what the thread has of the kernel; called once, when the worker ends. */
+  end(): void;
   /** RFC 1071 sum of triples on top of `seed`, folded. */
   checksum(first: number, count: number, seed: number): number;
 }

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { defaultWorkers, engineList, workersList } from '../../../bench/compare/arguments.js';
 import { NAMED_ENGINES, listContenders } from '../../../bench/compare/contenders.js';
 import { DEFAULT_LOADS, loadList } from '../../../bench/compare/loads.js';
-import { ENGINES } from '../../../src/config.js';
+import { ENGINE_CHOICES } from '../../../workers/engine/engine.js';
 
 it('reads a mode and its number, which counts what is beside for idle and stall', () => {
   expect(loadList('bulk-rx-8,idle-500,stall-20')).toEqual([
@@ -19,7 +19,7 @@ it.each(['', 'crr', 'crr-0', 'crr-5000', 'udp-1', 'crr-1,', 'crr-1,crr-1', 'crr-
 });
 
 it('takes the engines from the configuration, but for auto', () => {
-  expect(NAMED_ENGINES).toEqual(ENGINES.filter((engine) => engine !== 'auto'));
+  expect(NAMED_ENGINES).toEqual(ENGINE_CHOICES.filter((engine) => engine !== 'auto'));
   expect(engineList('epoll,epoll')).toEqual(['epoll']);
   expect(() => engineList('auto')).toThrow(InvalidArgumentError);
 });

@@ -15,6 +15,7 @@ import type { Snapshot } from '../../../bench/driver/statistics.js';
 import type { WorkloadOptions } from '../../../bench/driver/workloads.js';
 import { LoadServers } from '../../../bench/load/servers.js';
 import { Network } from '../../../src/network.js';
+import { ENGINE } from '../../engineUnderTest.js';
 
 /** Below the ports that the kernel gives out, and apart from those of other test processes. */
 const PORT_BASE = 20_000 + ((process.pid * 20) % 12_000);
@@ -30,7 +31,7 @@ beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'slipway-load-'));
   path = join(folder, 'socket');
   servers = await LoadServers.start(PORT_BASE, 1);
-  network = await Network.create({ workers: PAIRS, queues: PAIRS, allowHostLoopback: true });
+  network = await Network.create({ engine: ENGINE, workers: PAIRS, queues: PAIRS, allowHostLoopback: true });
   await network.serve({ path });
 });
 

@@ -172,6 +172,10 @@ class FakeEngine implements Engine {
   socketError(fd: number): number {
     return this.socket(fd).error;
   }
+  end(): void {
+    this.sockets.clear();
+  }
+
   checksum(first: number, count: number, seed: number): number {
     let bytes = '';
     for (let n = first; n < first + count; n++) bytes += this.text(n);
