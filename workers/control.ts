@@ -99,7 +99,7 @@ export class Control {
       return;
     }
     if (kind === CONTROL_THROW) {
-      this.worker.throwNext = true;
+      this.worker.transmitPath.throwNext = true;
       this.done(ticket, STATUS_OK, 0);
       return;
     }

@@ -5,8 +5,7 @@
  * All that must outlive the thread lies in shared memory or in the kernel, so a worker that died is replaced by one that
  * is constructed over the same memory.
  */
-import { TransmitFrame } from '../device/transmitQueue.js';
-import { BROKEN_CALL, QUEUE_CURRENT, QUEUE_OUTSTANDING } from '../device/virtqueue.js';
+import { BROKEN_CALL, QUEUE_CURRENT } from '../device/virtqueue.js';
 import type { Addon } from '../src/native/addon.js';
 import { ControlQueueServer } from './controlQueueServer.js';
 import { C, type Counters } from './counters.js';
@@ -30,15 +29,15 @@ import {
   STATE,
   TIME_WAIT,
 } from './flow.js';
-import { ATTEMPTED, AWAY, COMPLETE, FLOW, Handoff, MARK, MARK_BACK, PACKET, PARK, RETURN } from './handoff.js';
+import { ATTEMPTED, FLOW, Handoff, MARK, MARK_BACK } from './handoff.js';
 import { HeldChains } from './heldChains.js';
-import { SMALL_FRAME } from './interruptModeration.js';
-import { DONE, type GuestLink, Origin } from './nat/guestLink.js';
+import type { GuestLink } from './nat/guestLink.js';
 import { Nat } from './nat/nat.js';
 import { TcpEvents } from './nat/tcpEvents.js';
 import { type TcpHost, TcpFlows, type TcpSettings } from './nat/tcpFlows.js';
 import { TcpInput } from './nat/tcpInput.js';
-import { OUTPUT_BLOCKED, OUTPUT_MORE, OUTPUT_NO_SINK, TcpOutput } from './nat/tcpOutput.js';
+import { TcpOutput } from './nat/tcpOutput.js';
+import { OutputTurns } from './outputTurns.js';
 import {
   FREE_RECORDS,
   HANDOFF_CAPACITY,
@@ -51,14 +50,11 @@ import {
 } from './poolMemory.js';
 import { Shard } from './shard.js';
 import { SpinBudget } from './spinBudget.js';
-import { INTERRUPT, PARSED, PUBLISHED, RECEIVED, SENT, type StageTimer, createStageTimer } from './stageTimer.js';
+import { INTERRUPT, PUBLISHED, type StageTimer, createStageTimer } from './stageTimer.js';
+import { TransmitPath } from './transmitPath.js';
 
-/** Chains of one transmit queue, packets of one handoff ring, and flows' turns, per cycle. */
-const TX_BUDGET = 64;
+/** Packets of one handoff ring per cycle. */
 const HANDOFF_BUDGET = 256;
-const OUTPUT_BUDGET = 256;
-/** Flows without buffers that are looked at again in a cycle that nothing was told of new ones. */
-const WAITING_BUDGET = 16;
 const FIRED = 256;
 const MAX_EVENTS = 512;
 /** Tokens of events that aren't sockets': the wake eventfd, and kicks from here down. */
@@ -87,20 +83,14 @@ export class PollWorker implements TcpHost {
   readonly counters: Counters;
   /** Set once the main thread wants the worker to end: the cycle ends for good. */
   ended = false;
-  /** For tests: the next chain taken makes the worker throw. */
-  throwNext = false;
+  readonly transmitPath: TransmitPath;
 
   private readonly iovecs: Uint32Array;
-  private readonly nat: Nat;
-  private readonly input: TcpInput;
-  private readonly output: TcpOutput;
+  private readonly turns: OutputTurns;
   private readonly events: TcpEvents;
   private readonly words: Int32Array;
   private readonly wordsAt: number;
   private readonly fired = new Int32Array(FIRED);
-  private readonly origin = new Origin();
-  private readonly heldOrigin = new Origin();
-  private readonly frames = new Map<number, TransmitFrame>();
   /** Queues that this worker serves and that run. Each cycle walks it by index: until it is optimized, for-of allocates. */
   private mine: QueueView[] = [];
   private anyPolled = false;
@@ -108,8 +98,6 @@ export class PollWorker implements TcpHost {
   private readonly spin = new SpinBudget();
   /** Whether the next cycle looks for work itself, instead of being told. */
   private spinning = false;
-  /** A flow has to move to another worker and can't yet. */
-  private anyHomeless = false;
 
   constructor(
     private readonly addon: Addon,
@@ -131,14 +119,18 @@ export class PollWorker implements TcpHost {
     this.wordsAt = worker * WORKER_WORDS;
     const freeWord = this.words.subarray(this.wordsAt + FREE_RECORDS, this.wordsAt + FREE_RECORDS + 1);
     const shard = new Shard(new Int32Array(memory.shards[worker]!), memory.seed, freeWord);
-    const held = new HeldChains(new Int32Array(memory.held[worker]!), (origin) => this.giveBack(origin));
+    const held = new HeldChains(new Int32Array(memory.held[worker]!), (origin) => this.transmitPath.giveBack(origin));
     this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, this);
+    const { devices, flows, counters, iovecs, timer } = this;
     const discard = settings.peekOffset ? -1 : addon.createRegion(DISCARD_BYTES).region;
-    this.output = new TcpOutput(this.flows, this.iovecs, discard);
-    this.input = new TcpInput(this.flows, this.output);
-    this.events = new TcpEvents(this.flows, this.input, this.output, (flow) => this.drainHeld(flow));
-    this.handoff = new Handoff(worker, memory, this.flows, settings.wakeFds);
-    this.nat = new Nat(this.flows, this.input, this.handoff, this.counters);
+    const output = new TcpOutput(flows, iovecs, discard);
+    const input = new TcpInput(flows, output);
+    const handoff = new Handoff(worker, memory, flows, settings.wakeFds);
+    const nat = new Nat(flows, input, handoff, counters);
+    this.handoff = handoff;
+    this.events = new TcpEvents(flows, input, output, (flow) => this.transmitPath.drainHeld(flow));
+    this.turns = new OutputTurns(worker, memory.workers, devices, flows, output, handoff, timer);
+    this.transmitPath = new TransmitPath(worker, devices, flows.records, iovecs, nat, input, handoff, counters, timer);
     this.engine.watchEventfd(settings.wakeFds[worker]!, WAKE_TOKEN, 0);
   }
 
@@ -166,7 +158,7 @@ export class PollWorker implements TcpHost {
     view.mtu = mtu;
     this.attachControl(view);
     this.devices[device] = view;
-    this.frames.set(device, new TransmitFrame(view.memory, this.iovecs, view.transmitRules));
+    this.transmitPath.attach(view);
     return view;
   }
 
@@ -260,7 +252,7 @@ export class PollWorker implements TcpHost {
     this.engine.watchSocket(r[f + FD]!, flow, r[f + GENERATION]!);
     r[f + FLAGS]! |= READABLE | ACK_NOW;
     this.flows.list(flow);
-    if (r[f + HELD_FIRST]! >= 0) this.drainHeld(flow);
+    if (r[f + HELD_FIRST]! >= 0) this.transmitPath.drainHeld(flow);
   }
 
   // -- the cycle -------------------------------------------------------------------------------------------------------
@@ -273,14 +265,14 @@ export class PollWorker implements TcpHost {
     Atomics.store(this.words, this.wordsAt + SLEEPING, 0);
     this.timer.start();
     this.noteActivePairs();
-    if (this.anyHomeless) this.retryHomeless();
+    this.turns.retryHomeless();
     this.handleEvents(events);
     const handed = this.receiveHandoffs();
     if (control() && this.ended) return;
     const sent = this.transmit();
     this.fireTimers();
     this.flows.flushDelayed();
-    this.runOutput();
+    this.turns.run();
     this.flush(broken);
     this.spinning = this.spin.again(this.engine.clock[1]!, events > 0 || handed || sent);
   }
@@ -295,7 +287,7 @@ export class PollWorker implements TcpHost {
     for (let n = 0; n < this.mine.length; n++)
       timeout = earlier(timeout, this.mine[n]!.moderation.left(this.flows.now));
     if (this.anyPolled) return earlier(timeout, POLLED_MS);
-    return this.anyHomeless ? earlier(timeout, HOMELESS_MS) : timeout;
+    return this.turns.anyHomeless ? earlier(timeout, HOMELESS_MS) : timeout;
   }
 
   private anyActive(): boolean {
@@ -335,145 +327,14 @@ export class PollWorker implements TcpHost {
         continue;
       }
       if (queue.receive !== undefined || queue.stopping !== 0) continue;
-      if (queue.active || this.spinning || queue.kickFd < 0) any = this.transmitQueue(queue) || any;
+      if (queue.active || this.spinning || queue.kickFd < 0) any = this.transmitPath.serve(queue, this.spinning) || any;
     }
     return any;
-  }
-
-  private transmitQueue(queue: QueueView): boolean {
-    const { virtqueue } = queue;
-    queue.parked = false;
-    let waiting = virtqueue.poll();
-    if (waiting === 0) {
-      // While the worker looks by itself, the driver need not notify.
-      if (this.spinning) return false;
-      waiting = virtqueue.enableNotifications();
-      queue.active = waiting > 0;
-      if (waiting === 0) return false;
-    }
-    virtqueue.disableNotifications();
-    queue.active = true;
-    const budget = Math.min(waiting, TX_BUDGET);
-    for (let n = 0; n < budget; n++) {
-      const head = virtqueue.headAt(0);
-      if (head < 0) break;
-      queue.state[QUEUE_CURRENT] = head;
-      virtqueue.take(1);
-      const result = this.transmitChain(queue, head);
-      queue.state[QUEUE_CURRENT] = -1;
-      if (result === DONE) virtqueue.pushUsed(head, 0);
-      else if (result === AWAY) queue.state[QUEUE_OUTSTANDING]!++;
-      if (result !== PARK) continue;
-      virtqueue.take(-1);
-      queue.parked = true;
-      break;
-    }
-    return true;
-  }
-
-  /** Handles one chain of a queue of ours. */
-  private transmitChain(queue: QueueView, head: number): number {
-    if (this.throwNext) {
-      this.throwNext = false;
-      throw new Error('injected fault');
-    }
-    if (!queue.enabled) return DONE;
-    const { origin } = this;
-    origin.worker = this.settings.worker;
-    origin.device = queue.device;
-    origin.queue = queue.index;
-    origin.pair = queue.index >> 1;
-    origin.head = head;
-    return this.frameOf(queue, head, origin);
-  }
-
-  private frameOf(queue: QueueView, head: number, origin: Origin): number {
-    const frame = this.frames.get(queue.device)!;
-    const { headerSize } = this.devices[queue.device]!;
-    if (!queue.virtqueue.walk(head, 0) || !frame.read(queue.virtqueue, headerSize)) {
-      this.counters[C.malformedChains]!++;
-      return DONE;
-    }
-    if (frame.length > SMALL_FRAME) queue.moderation.urgent = true;
-    this.timer.end(PARSED);
-    const result = this.nat.input(frame, origin);
-    this.timer.end(SENT);
-    return result;
-  }
-
-  /** A chain is done with: back to its queue, or to the worker whose queue it is. */
-  private giveBack(origin: Origin): void {
-    if (origin.worker !== this.settings.worker) {
-      this.handoff.answer(COMPLETE, origin);
-      return;
-    }
-    const queue = this.devices[origin.device]?.queues[origin.queue];
-    if (queue?.started !== true) return;
-    queue.virtqueue.pushUsed(origin.head, 0);
-    queue.moderation.urgent = true;
-  }
-
-  private drainHeld(flow: number): void {
-    const device = this.flows.records[flow * FLOW_WORDS + DEVICE]!;
-    const frame = this.frames.get(device)!;
-    this.input.drainHeld(flow, frame, (origin) => this.reread(origin, frame), this.heldOrigin);
-  }
-
-  private reread(origin: Origin, frame: TransmitFrame): boolean {
-    const view = this.devices[origin.device]!;
-    const queue = view.queues[origin.queue]!;
-    return queue.started && queue.virtqueue.walk(origin.head, 0) && frame.read(queue.virtqueue, view.headerSize);
   }
 
   private fireTimers(): void {
     const fired = this.flows.shard.wheel.advance(this.flows.now, this.fired);
     for (let n = 0; n < fired; n++) this.events.timer(this.fired[n]!);
-  }
-
-  /** Gives every listed flow its turn, those that had no buffers last time first: else who gets an ACK would always overtake them. */
-  private runOutput(): void {
-    const { listed, waiting } = this.flows;
-    this.timer.start();
-    if (listed.length > 0) {
-      for (let n = Math.min(waiting.length, WAITING_BUDGET); n > 0; n--) this.turn(waiting.shift());
-    }
-    for (let n = Math.min(listed.length, OUTPUT_BUDGET); n > 0; n--) this.turn(listed.shift());
-  }
-
-  private turn(flow: number): void {
-    const { flows } = this;
-    if (!flows.takeListed(flow)) return;
-    const result = this.output.run(flow);
-    this.timer.end(RECEIVED);
-    if (result === OUTPUT_MORE) flows.list(flow);
-    else if (result === OUTPUT_BLOCKED) this.blocked(flow);
-    else if (result === OUTPUT_NO_SINK) this.homeless(flow);
-  }
-
-  /** No receive buffers: the flow waits for the driver's kick, unless buffers came just now. */
-  private blocked(flow: number): void {
-    const { records } = this.flows;
-    const link = this.link(records[flow * FLOW_WORDS + DEVICE]!);
-    this.counters[C.receiveBuffersMissing]!++;
-    if (link.wantBuffers(this.flows.pairOf(flow))) this.flows.list(flow);
-    else this.flows.wait(flow);
-  }
-
-  /** None of this worker's receive queues is on: the flow moves to a worker that has one, or waits. */
-  private homeless(flow: number): void {
-    const view = this.devices[this.flows.records[flow * FLOW_WORDS + DEVICE]!]!;
-    const pair = view.enabledPair();
-    const owner = pair % this.settings.memory.workers;
-    if (pair >= 0 && owner !== this.settings.worker) {
-      if (this.handoff.rehome(flow, owner)) return;
-      this.anyHomeless = true;
-    }
-    this.flows.wait(flow);
-  }
-
-  private retryHomeless(): void {
-    this.anyHomeless = false;
-    this.flows.wakeWaiting();
   }
 
   // -- other workers ---------------------------------------------------------------------------------------------------
@@ -505,44 +366,8 @@ export class PollWorker implements TcpHost {
     else {
       const deadly = data[at + ATTEMPTED]! !== 0;
       data[at + ATTEMPTED] = 1;
-      this.handedPacket(kind, from, data[at + 1]!, data[at + 2]!, data[at + 3]!, deadly);
+      this.transmitPath.handed(kind, from, data[at + 1]!, data[at + 2]!, data[at + 3]!, deadly);
     }
-  }
-
-  /** A packet of another worker's, or one of ours that comes back. `deadly`: our predecessor died on it, it is dropped. */
-  private handedPacket(kind: number, from: number, device: number, index: number, head: number, deadly: boolean): void {
-    const queue = this.devices[device]?.queues[index];
-    const { origin } = this;
-    origin.worker = from;
-    origin.device = device;
-    origin.queue = index;
-    origin.pair = index >> 1;
-    origin.head = head;
-    if (kind === PACKET) {
-      this.counters[C.handoffsIn]!++;
-      const usable = !deadly && queue !== undefined && queue.started && queue.stopping === 0;
-      const result = usable ? this.frameOf(queue, head, origin) : DONE;
-      if (result === DONE) this.handoff.answer(COMPLETE, origin);
-      else if (result === AWAY || result === PARK) this.handoff.answer(RETURN, origin);
-      return;
-    }
-    if (queue === undefined) return;
-    queue.moderation.urgent = true;
-    if (!deadly) {
-      this.handoff.answered(from);
-      queue.state[QUEUE_OUTSTANDING]!--;
-    }
-    if (!deadly && kind === RETURN && queue.started && queue.stopping === 0) this.returned(queue, head);
-    else queue.virtqueue.pushUsed(head, 0);
-  }
-
-  /** A packet came back: its flow lives here by now. What can't be placed even so is dropped, TCP sends it again. */
-  private returned(queue: QueueView, head: number): void {
-    this.handoff.returning = true;
-    const result = this.transmitChain(queue, head);
-    this.handoff.returning = false;
-    if (result === DONE || result === PARK) queue.virtqueue.pushUsed(head, 0);
-    else if (result === AWAY) queue.state[QUEUE_OUTSTANDING]!++;
   }
 
   /** Shows drivers and workers what this cycle did. */

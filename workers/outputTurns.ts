@@ -1,0 +1,77 @@
+/** The turns of flows that have something for the guest. */
+import { C } from './counters.js';
+import type { DeviceView } from './deviceView.js';
+import { DEVICE, FLOW_WORDS } from './flow.js';
+import type { Handoff } from './handoff.js';
+import type { TcpFlows } from './nat/tcpFlows.js';
+import { OUTPUT_BLOCKED, OUTPUT_MORE, OUTPUT_NO_SINK, type TcpOutput } from './nat/tcpOutput.js';
+import { RECEIVED, type StageTimer } from './stageTimer.js';
+
+/** Turns per cycle. */
+const OUTPUT_BUDGET = 256;
+/** Flows without buffers that are looked at again in a cycle that nothing was told of new ones. */
+const WAITING_BUDGET = 16;
+
+export class OutputTurns {
+  /** A flow has to move to another worker and can't yet. */
+  anyHomeless = false;
+
+  /** @param worker this one, of `workers` */
+  constructor(
+    private readonly worker: number,
+    private readonly workers: number,
+    private readonly devices: readonly (DeviceView | undefined)[],
+    private readonly flows: TcpFlows,
+    private readonly output: TcpOutput,
+    private readonly handoff: Handoff,
+    private readonly timer: StageTimer,
+  ) {}
+
+  /** Gives every listed flow its turn, those that had no buffers last time first: else who gets an ACK would always overtake them. */
+  run(): void {
+    const { listed, waiting } = this.flows;
+    this.timer.start();
+    if (listed.length > 0) {
+      for (let n = Math.min(waiting.length, WAITING_BUDGET); n > 0; n--) this.turn(waiting.shift());
+    }
+    for (let n = Math.min(listed.length, OUTPUT_BUDGET); n > 0; n--) this.turn(listed.shift());
+  }
+
+  private turn(flow: number): void {
+    const { flows } = this;
+    if (!flows.takeListed(flow)) return;
+    const result = this.output.run(flow);
+    this.timer.end(RECEIVED);
+    if (result === OUTPUT_MORE) flows.list(flow);
+    else if (result === OUTPUT_BLOCKED) this.blocked(flow);
+    else if (result === OUTPUT_NO_SINK) this.homeless(flow);
+  }
+
+  /** No receive buffers: the flow waits for the driver's kick, unless buffers came just now. */
+  private blocked(flow: number): void {
+    const { records } = this.flows;
+    const view = this.devices[records[flow * FLOW_WORDS + DEVICE]!]!;
+    this.flows.counters[C.receiveBuffersMissing]!++;
+    if (view.wantBuffers(this.flows.pairOf(flow))) this.flows.list(flow);
+    else this.flows.wait(flow);
+  }
+
+  /** None of this worker's receive queues is on: the flow moves to a worker that has one, or waits. */
+  private homeless(flow: number): void {
+    const view = this.devices[this.flows.records[flow * FLOW_WORDS + DEVICE]!]!;
+    const pair = view.enabledPair();
+    const owner = pair % this.workers;
+    if (pair >= 0 && owner !== this.worker) {
+      if (this.handoff.rehome(flow, owner)) return;
+      this.anyHomeless = true;
+    }
+    this.flows.wait(flow);
+  }
+
+  /** Flows that had to move to another worker, and couldn't, try again. */
+  retryHomeless(): void {
+    if (!this.anyHomeless) return;
+    this.anyHomeless = false;
+    this.flows.wakeWaiting();
+  }
+}
