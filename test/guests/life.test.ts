@@ -8,6 +8,7 @@ import { GuestServer } from '../../bench/crr/guestServer.js';
 import { bulkRunSchema } from '../../bench/guest/bulkRun.js';
 import { compileTool } from '../../bench/native/tools.js';
 import { Network } from '../../src/network.js';
+import { ENGINE } from '../engineUnderTest.js';
 import { NetworkProcess } from '../e2e/children.js';
 import { VariantGuest } from './variantGuest.js';
 
@@ -25,7 +26,7 @@ let guest: VariantGuest;
 
 beforeAll(async () => {
   server = await GuestServer.start();
-  network = await Network.create({ workers: 2, queues: 2, allowHostLoopback: true });
+  network = await Network.create({ engine: ENGINE, workers: 2, queues: 2, allowHostLoopback: true });
   await network.serve({ path });
   const memory = ['-m', '256M,slots=2,maxmem=1G', '-object', 'memory-backend-memfd,id=memory,size=256M,share=on'];
   guest = await VariantGuest.start({

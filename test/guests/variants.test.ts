@@ -9,6 +9,7 @@ import { bulkRunSchema } from '../../bench/guest/bulkRun.js';
 import { compileTool } from '../../bench/native/tools.js';
 import { createLogger } from '../../src/log.js';
 import { Network } from '../../src/network.js';
+import { ENGINE } from '../engineUnderTest.js';
 import { VariantGuest } from './variantGuest.js';
 import type { VariantOptions } from './variantGuest.js';
 
@@ -28,7 +29,7 @@ beforeAll(async () => {
   server = await GuestServer.start();
   const log = createLogger('silent');
   log.warn = (message: unknown) => void warnings.push(String(message));
-  network = await Network.create({ workers: 2, queues: 2, allowHostLoopback: true, log });
+  network = await Network.create({ engine: ENGINE, workers: 2, queues: 2, allowHostLoopback: true, log });
 }, HANG);
 
 afterAll(async () => {
