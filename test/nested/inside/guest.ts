@@ -72,9 +72,8 @@ export class Guest implements AsyncDisposable {
   }
 }
 
-export function vmmOption(vmm: Vmm): { accelerator: 'kvm' } {
-  void vmm;
-  return { accelerator: 'kvm' };
+export function vmmOption(vmm: Vmm): { accelerator: 'kvm'; vmm: Vmm } {
+  return { accelerator: 'kvm', vmm };
 }
 
 /** The VMM and the number of vCPUs that the script was given. */
