@@ -56,23 +56,29 @@ function ticks(): number {
   return Number(fields[11]) + Number(fields[12]);
 }
 
-/** A guest gets its lease, resolves its gateway, and connects to a server of the host. */
-async function served(): Promise<void> {
-  await using load = new Load(await connectDriver(path, 2, { workload: { kind: 'crr', flows: 2 } }), 2);
-  await load.more(10);
-  load.expectClean();
-}
-
-/** Connects as soon as the listener's backlog has room. */
-async function reach(): Promise<fe.FrontEnd> {
+/** Connects as soon as the listener's backlog has room: a flood of others may have filled it. */
+async function untilRoom<T>(connect: () => T): Promise<Awaited<T>> {
   for (;;) {
     try {
-      return fe.FrontEnd.connect(path);
+      return await connect();
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      const { code, cause } = error as NodeJS.ErrnoException;
+      if (code !== 'EAGAIN' && (cause as NodeJS.ErrnoException | undefined)?.code !== 'EAGAIN') throw error;
       await delay(1);
     }
   }
+}
+
+const reach = (): Promise<fe.FrontEnd> => untilRoom(() => fe.FrontEnd.connect(path));
+
+/** A guest gets its lease, resolves its gateway, and connects to a server of the host. */
+async function served(): Promise<void> {
+  await using load = new Load(
+    await untilRoom(() => connectDriver(path, 2, { workload: { kind: 'crr', flows: 2 } })),
+    2,
+  );
+  await load.more(10);
+  load.expectClean();
 }
 
 async function connected(): Promise<fe.FrontEnd> {
