@@ -174,10 +174,7 @@ export class EventLoop {
     let idle = true;
     for (const pair of this.pairs) idle = pair.enableInterrupts() && idle;
     const count = addon.epollWait(this.epoll, idle ? maxWaitMs : 0);
-    for (const pair of this.pairs) {
-      pair.disableInterrupts();
-      pair.collectErrors();
-    }
+    for (const pair of this.pairs) pair.disableInterrupts();
     for (let n = 0; n < count; n++) {
       const token = events[3 * n];
       if (token === WAKE) addon.eventfdDrain(this.wakeFds[this.thread]);

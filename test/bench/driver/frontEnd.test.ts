@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -74,14 +74,50 @@ describe('bring-up', () => {
   test('nobody connects', async () => {
     await expect(FrontEnd.listen(path, 20)).rejects.toThrow(`no back end connected to ${path}`);
   });
+});
 
-  test('a back end that hangs up', async () => {
+/** A vhost-user message of a back end, with a payload of 8 bytes. */
+function reply(request: number, flags: number, size = 8, payload = 0n): Uint8Array {
+  const message = new DataView(new ArrayBuffer(20));
+  for (const [n, word] of [request, flags, size].entries()) message.setUint32(4 * n, word, true);
+  message.setBigUint64(12, payload, true);
+  return new Uint8Array(message.buffer);
+}
+
+describe('back ends that break the vhost-user protocol', () => {
+  const VERSION_REPLY = 5;
+
+  test.each([
+    ['nothing', new Uint8Array(0), /hung up at GET_FEATURES/],
+    ['half a header', reply(1, VERSION_REPLY).subarray(0, 7), /hung up at GET_FEATURES/],
+    ['half a payload', reply(1, VERSION_REPLY).subarray(0, 15), /hung up at GET_FEATURES/],
+    ['an answer to something else', reply(17, VERSION_REPLY), /GET_FEATURES was answered by GET_QUEUE_NUM/],
+    ['an unknown message', reply(999, VERSION_REPLY), /GET_FEATURES was answered by request 999/],
+    ['no reply flag', reply(1, 1), /GET_FEATURES was answered by a message without the reply flag/],
+    ['another version', reply(1, 6), /GET_FEATURES was answered in version 2/],
+    ['an empty payload', reply(1, VERSION_REPLY, 0), /GET_FEATURES was answered by 0 bytes instead of 8/],
+    ['a payload of 4 GiB', reply(1, VERSION_REPLY, 0xffff_ffff), /GET_FEATURES was answered by 4294967295 bytes/],
+    ['no VERSION_1', reply(1, VERSION_REPLY, 8, 1n), /does not offer VIRTIO_F_VERSION_1/],
+  ])('%s', async (_, bytes, complaint) => {
     const [ours, theirs] = addon.socketPair();
     const frontEnd = new FrontEnd(ours);
     const negotiation = frontEnd.negotiate([]);
+    if (bytes.length > 0) addon.unixSend(theirs, bytes, 0, []);
     addon.close(theirs);
-    await expect(negotiation).rejects.toThrow(/GET_FEATURES/);
+    await expect(negotiation).rejects.toThrow(complaint);
     frontEnd.close();
+  });
+
+  test('descriptors that nobody asked for are closed', () => {
+    const before = readdirSync('/proc/self/fd').length;
+    const [ours, theirs] = addon.socketPair();
+    const frontEnd = new FrontEnd(ours);
+    addon.unixSend(theirs, Uint8Array.of(0), 0, [theirs, theirs]);
+    expect(frontEnd.isDisconnected()).toBe(false);
+    addon.close(theirs);
+    expect(frontEnd.isDisconnected()).toBe(true);
+    frontEnd.close();
+    expect(readdirSync('/proc/self/fd').length).toBe(before);
   });
 });
 

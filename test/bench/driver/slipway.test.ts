@@ -16,6 +16,7 @@ import type { WorkloadOptions } from '../../../bench/driver/workloads.js';
 import { LoadServers } from '../../../bench/load/servers.js';
 import { Network } from '../../../src/network.js';
 import { ENGINE } from '../../engineUnderTest.js';
+import { expectClean } from './clean.js';
 
 /** Below the ports that the kernel gives out, and apart from those of other test processes. */
 const PORT_BASE = 20_000 + ((process.pid * 20) % 12_000);
@@ -78,11 +79,6 @@ async function drive(
   driver.begin(Command.RUN);
   expect(await driver.until(() => done(driver, counts), DEADLINE_MS)).toBe(true);
   return counts();
-}
-
-function expectClean({ counters }: Snapshot): void {
-  const { badChecksums, badFrames, badData, ringErrors, resets, timeouts, refused } = counters;
-  expect([badChecksums, badFrames, badData, ringErrors, resets, timeouts, refused]).toEqual([0, 0, 0, 0, 0, 0, 0]);
 }
 
 const transferred =

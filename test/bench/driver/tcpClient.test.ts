@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Command, Status } from '../../../bench/driver/control.js';
 import type { FeatureName } from '../../../bench/driver/features.js';
-import type { Snapshot } from '../../../bench/driver/statistics.js';
+import { expectClean } from './clean.js';
 import { DriverHarness } from './harness.js';
 
 const NO_OFFLOADS: FeatureName[] = ['CSUM', 'GUEST_CSUM', 'INDIRECT_DESC', 'EVENT_IDX', 'MRG_RXBUF'];
@@ -16,20 +16,6 @@ function evenly(seed: number): () => number {
     state ^= state << 5;
     return (state >>> 0) / 2 ** 32;
   };
-}
-
-/** Nothing that only a wrong driver, or a wrong network, brings about. */
-function expectClean({ counters }: Snapshot): void {
-  const { badChecksums, badFrames, badData, ringErrors, resets, timeouts, refused } = counters;
-  expect({ badChecksums, badFrames, badData, ringErrors, resets, timeouts, refused }).toEqual({
-    badChecksums: 0,
-    badFrames: 0,
-    badData: 0,
-    ringErrors: 0,
-    resets: 0,
-    timeouts: 0,
-    refused: 0,
-  });
 }
 
 describe.each([
