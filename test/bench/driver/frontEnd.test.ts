@@ -6,11 +6,9 @@ import { DEVICE_DEFAULTS, DriverDevice } from '../../../bench/driver/device.js';
 import { acceptFeatures, featureNames } from '../../../bench/driver/features.js';
 import { FrontEnd } from '../../../bench/driver/frontEnd.js';
 import { DEVICE_FEATURES, VHOST_USER_F_PROTOCOL_FEATURES } from '../../../device/features.js';
-import { VhostUserServer } from '../../../device/vhostUser/server.js';
 import { addon } from '../../../src/native/addon.js';
-import { PeerNetwork, RX_BUFFER } from './peerNetwork.js';
-
-const MAC = Uint8Array.of(0x52, 0x54, 0, 1, 2, 3);
+import { RX_BUFFER } from './peerNetwork.js';
+import { MAC, PeerServer } from './peerServer.js';
 
 let folder: string;
 let path: string;
@@ -20,17 +18,9 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-function serve(mode: 'server' | 'client', pairs: number): { server: VhostUserServer; peer: PeerNetwork } {
-  const peer = new PeerNetwork(pairs);
-  const log = { info: () => undefined, warn: () => undefined };
-  const server = new VhostUserServer({ path, mode, device: peer, config: { mac: MAC, mtu: 9000, pairs }, log });
-  server.start();
-  return { server, peer };
-}
-
 describe('bring-up', () => {
   test('takes every feature both sides know, reads the configuration space, starts all queues', async () => {
-    const { server, peer } = serve('server', 2);
+    const server = new PeerServer(path, { pairs: 2, mtu: 9000 });
     const device = await DriverDevice.open(FrontEnd.connect(path), {
       ...DEVICE_DEFAULTS,
       pairs: 2,
@@ -45,26 +35,21 @@ describe('bring-up', () => {
     await server.close();
     expect(device.frontEnd.isDisconnected()).toBe(true);
     device.close();
-    peer.close();
   });
 
   test('the back end in client mode: the front end listens', async () => {
     const listening = FrontEnd.listen(path);
-    const { server, peer } = serve('client', 1);
+    await using _server = new PeerServer(path, { pairs: 1, mode: 'client' });
     const device = await DriverDevice.open(await listening, DEVICE_DEFAULTS);
     expect(device.config?.mac).toEqual(MAC);
     device.close();
-    await server.close();
-    peer.close();
   });
 
   test('more queue pairs than the back end has are refused in words', async () => {
-    const { server, peer } = serve('server', 2);
+    await using _server = new PeerServer(path, { pairs: 2 });
     await expect(DriverDevice.open(FrontEnd.connect(path), { ...DEVICE_DEFAULTS, pairs: 3 })).rejects.toThrow(
       '3 queue pairs are wanted, the back end has 2',
     );
-    await server.close();
-    peer.close();
   });
 
   test('a socket where nobody listens', () => {
