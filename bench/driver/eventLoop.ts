@@ -167,7 +167,7 @@ export class EventLoop {
     const kind = this.reader.read(this.packet, this.network.address, this.network.mtu);
     if (kind === Kind.TCP) this.tcp.input(this.packet, pair);
     else if (kind === Kind.ARP) this.bringUp.arpInput();
-    else if (kind === Kind.UDP) this.bringUp.udpInput();
+    else if (kind === Kind.UDP) this.bringUp.udpInput(this.packet);
   }
 
   private sleep(maxWaitMs: number): void {

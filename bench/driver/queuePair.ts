@@ -40,6 +40,14 @@ export class Packet {
   length = 0;
   readonly offsets = new Uint32Array(MAX_PIECES);
   readonly lengths = new Uint32Array(MAX_PIECES);
+
+  /** A copy of `length` bytes of the frame from `skip` on, or of as many as there are. */
+  copy(memory: Uint8Array, skip: number, length: number): Uint8Array {
+    const pieces = Array.from({ length: this.pieces }, (_, n) =>
+      memory.subarray(this.offsets[n], this.offsets[n] + this.lengths[n]),
+    );
+    return Uint8Array.from(Buffer.concat(pieces).subarray(skip, skip + length));
+  }
 }
 
 export class QueuePair {

@@ -2,6 +2,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Command, Status } from '../../../bench/driver/control.js';
+import { Packet } from '../../../bench/driver/queuePair.js';
 import { expectClean } from './clean.js';
 import { DriverHarness } from './harness.js';
 import { RX_BUFFER } from './peerNetwork.js';
@@ -58,6 +59,34 @@ test('frames cut anywhere behind their headers are put together, and counted: al
       expect(it.snapshot().counters.ringErrors).toBeGreaterThan(0);
     }),
     { numRuns: 10 },
+  );
+});
+
+test('virtio 1.2 §2.7.8: buffers may be used in any order', async () => {
+  await using it = await DriverHarness.open({
+    workload: { kind: 'fetch', flows: 2, bytes: 1_000_000 },
+    peer: { tamper: (delivery) => (delivery.backwards = true) },
+  });
+  it.command(Command.RUN);
+  expect(await it.until(() => it.control[Status.TRANSFERS_DONE] === 2)).toBe(true);
+  expectClean(it.snapshot());
+});
+
+test('a packet is read wherever its pieces lie', () => {
+  const lengths = fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1, maxLength: 10 });
+  fc.assert(
+    fc.property(lengths, fc.nat(500), fc.nat(500), (pieces, skip, length) => {
+      const packet = new Packet();
+      const memory = new Uint8Array(1_000);
+      const frame: number[] = [];
+      for (const [n, bytes] of pieces.entries()) {
+        packet.offsets[n] = 100 * (pieces.length - 1 - n);
+        packet.lengths[n] = bytes;
+        for (let k = 0; k < bytes; k++) frame.push((memory[packet.offsets[n] + k] = frame.length % 251));
+      }
+      packet.pieces = pieces.length;
+      expect([...packet.copy(memory, skip, length)]).toEqual(frame.slice(skip, skip + length));
+    }),
   );
 });
 

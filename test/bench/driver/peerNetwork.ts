@@ -26,6 +26,8 @@ export interface Delivery {
   /** used.len of each. */
   used: number[];
   numBuffers: number;
+  /** Use the buffers in the opposite order of that in which they were offered. */
+  backwards: boolean;
 }
 
 export interface PeerOptions {
@@ -266,11 +268,12 @@ export class PeerNetwork implements DeviceDataPlane {
       // What finds no buffer is lost.
       if (queue.available() < delivery.pieces.length) continue;
       packet.writeUInt16LE(delivery.numBuffers, 10);
+      const chains = delivery.pieces.map(() => queue.take());
+      if (delivery.backwards) chains.reverse();
       let at = 0;
       for (const [k, length] of delivery.pieces.entries()) {
-        const chain = queue.take();
-        if (chain === undefined || chain.writable.length !== 1)
-          throw new Error('no writable buffer in a receive queue');
+        const chain = chains[k];
+        if (chain?.writable.length !== 1) throw new Error('no writable buffer in a receive queue');
         chain.writable[0].set(packet.subarray(at, at + length));
         queue.use(chain.head, delivery.used[k]);
         at += length;
@@ -283,7 +286,7 @@ export class PeerNetwork implements DeviceDataPlane {
   private plan(bytes: number): Delivery {
     const room = this.has(MRG_RXBUF) ? (this.options.rxBuffer ?? RX_BUFFER) : bytes;
     const pieces = Array.from({ length: Math.ceil(bytes / room) }, (_, n) => Math.min(bytes - n * room, room));
-    return { pieces, used: [...pieces], numBuffers: pieces.length };
+    return { pieces, used: [...pieces], numBuffers: pieces.length, backwards: false };
   }
 
   close(): void {
