@@ -62,9 +62,12 @@ export class FrontEnd {
     }
   }
 
-  /** Waits for one back end to connect (the back end's client mode). The socket file is gone afterwards. */
+  /**
+   * Waits for one back end to connect (the back end's client mode). The socket file is gone afterwards.
+   * @throws {FrontEndError} if the path can't be listened at, or nobody comes
+   */
   static async listen(path: string, timeoutMs = ANSWER_TIMEOUT_MS): Promise<FrontEnd> {
-    const listener = addon.unixListen(path);
+    const listener = listenAt(path);
     try {
       const deadline = Date.now() + timeoutMs;
       for (;;) {
@@ -251,6 +254,14 @@ export class FrontEnd {
     } catch (error) {
       throw new FrontEndError(`the back end hung up at ${requestName(request)}`, { cause: error });
     }
+  }
+}
+
+function listenAt(path: string): number {
+  try {
+    return addon.unixListen(path);
+  } catch (error) {
+    throw new FrontEndError(`cannot listen at ${path} (${(error as Error).message})`, { cause: error });
   }
 }
 

@@ -4,9 +4,9 @@ import type { DeviceOptions } from '../../bench/driver/device.js';
 import { LOOP_DEFAULTS } from '../../bench/driver/eventLoop.js';
 import type { LoopOptions } from '../../bench/driver/eventLoop.js';
 import { FrontEnd } from '../../bench/driver/frontEnd.js';
-import { LoadDriver } from '../../bench/driver/loadDriver.js';
+import { GUEST_DEFAULTS, LoadDriver } from '../../bench/driver/loadDriver.js';
 import type { WorkloadOptions } from '../../bench/driver/workloads.js';
-import { MAC, WORKLOAD } from '../bench/driver/peerServer.js';
+import { WORKLOAD } from '../bench/driver/peerServer.js';
 
 /** Below the ports that the kernel gives out, and apart from those of other test processes. */
 export const PORT_BASE = 20_000 + ((process.pid * 20) % 12_000);
@@ -25,7 +25,7 @@ export async function connectDriver(path: string, pairs: number, options: DriveO
   const driver = await LoadDriver.start(FrontEnd.connect(path), {
     device: { ...DEVICE_DEFAULTS, pairs, ...options.device },
     loop: { ...LOOP_DEFAULTS, strictChecksums: true, dhcp: true, timeoutMs: DEADLINE_MS, ...options.loop },
-    guest: { mac: MAC, address: 0, mask: 0, gateway: 0 },
+    guest: { mac: GUEST_DEFAULTS.mac, address: 0, mask: 0, gateway: 0 },
     workload: { ...WORKLOAD, flows: 8, portBase: PORT_BASE, ...options.workload },
   });
   try {

@@ -5,10 +5,11 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DEVICE_DEFAULTS, DriverDevice } from '../../../bench/driver/device.js';
 import { acceptFeatures, featureNames } from '../../../bench/driver/features.js';
 import { FrontEnd } from '../../../bench/driver/frontEnd.js';
+import { GUEST_DEFAULTS } from '../../../bench/driver/loadDriver.js';
 import { DEVICE_FEATURES, VHOST_USER_F_PROTOCOL_FEATURES } from '../../../device/features.js';
 import { addon } from '../../../src/native/addon.js';
 import { RX_BUFFER } from './peerNetwork.js';
-import { MAC, PeerServer } from './peerServer.js';
+import { PeerServer } from './peerServer.js';
 
 let folder: string;
 let path: string;
@@ -29,7 +30,7 @@ describe('bring-up', () => {
     expect(featureNames(device.negotiated.features)).toEqual(
       expect.arrayContaining(['CSUM', 'GUEST_TSO4', 'HOST_TSO4', 'MRG_RXBUF', 'MQ', 'EVENT_IDX', 'VERSION_1']),
     );
-    expect(device.config).toEqual({ mac: MAC, maxPairs: 2, mtu: 9000 });
+    expect(device.config).toEqual({ mac: GUEST_DEFAULTS.mac, maxPairs: 2, mtu: 9000 });
     expect(await device.frontEnd.stopQueue(0)).toBe(0);
     expect(device.frontEnd.isDisconnected()).toBe(false);
     await server.close();
@@ -41,7 +42,7 @@ describe('bring-up', () => {
     const listening = FrontEnd.listen(path);
     await using _server = new PeerServer(path, { pairs: 1, mode: 'client' });
     const device = await DriverDevice.open(await listening, DEVICE_DEFAULTS);
-    expect(device.config?.mac).toEqual(MAC);
+    expect(device.config?.mac).toEqual(GUEST_DEFAULTS.mac);
     device.close();
   });
 

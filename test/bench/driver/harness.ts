@@ -9,14 +9,15 @@ import { DriverThread } from '../../../bench/driver/driverThread.js';
 import { LOOP_DEFAULTS } from '../../../bench/driver/eventLoop.js';
 import type { LoopOptions } from '../../../bench/driver/eventLoop.js';
 import { FrontEnd } from '../../../bench/driver/frontEnd.js';
-import { NetworkState, parseIpv4 } from '../../../bench/driver/network.js';
+import { GUEST_DEFAULTS } from '../../../bench/driver/loadDriver.js';
+import { NetworkState } from '../../../bench/driver/network.js';
 import { createStatistics, statisticsBetween, sumStatistics } from '../../../bench/driver/statistics.js';
 import type { Snapshot } from '../../../bench/driver/statistics.js';
 import type { WorkloadOptions } from '../../../bench/driver/workloads.js';
 import { addon } from '../../../src/native/addon.js';
 import { RX_BUFFER } from './peerNetwork.js';
 import type { PeerNetwork, PeerOptions } from './peerNetwork.js';
-import { GATEWAY, MAC, PeerServer, WORKLOAD } from './peerServer.js';
+import { PeerServer, WORKLOAD } from './peerServer.js';
 
 const DEADLINE_MS = 40_000;
 
@@ -55,7 +56,8 @@ export class DriverHarness implements AsyncDisposable {
       throw error;
     });
     const workload = { ...WORKLOAD, ...options.workload };
-    const network = NetworkState.create(MAC, parseIpv4('10.0.2.15'), parseIpv4('255.255.255.0'), GATEWAY, mtu);
+    const { mac, address, mask, gateway } = GUEST_DEFAULTS;
+    const network = NetworkState.create(mac, address, mask, gateway, mtu);
     const statistics = Array.from({ length: threads }, () => createStatistics(pairs, workload.flows));
     const wakeFds = Array.from({ length: threads }, () => addon.eventfdCreate());
     const harness = new DriverHarness(folder, server, device, statistics, wakeFds, network);

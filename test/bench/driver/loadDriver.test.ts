@@ -8,12 +8,11 @@ import { DEVICE_DEFAULTS } from '../../../bench/driver/device.js';
 import { LOOP_DEFAULTS } from '../../../bench/driver/eventLoop.js';
 import type { LoopOptions } from '../../../bench/driver/eventLoop.js';
 import { FrontEnd } from '../../../bench/driver/frontEnd.js';
-import { LoadDriver } from '../../../bench/driver/loadDriver.js';
-import { parseIpv4 } from '../../../bench/driver/network.js';
+import { GUEST_DEFAULTS, LoadDriver } from '../../../bench/driver/loadDriver.js';
 import { Counter } from '../../../bench/driver/statistics.js';
 import { RX_BUFFER } from './peerNetwork.js';
 import type { PeerOptions } from './peerNetwork.js';
-import { GATEWAY, MAC, PeerServer, WORKLOAD } from './peerServer.js';
+import { PeerServer, WORKLOAD } from './peerServer.js';
 
 const PAIRS = 2;
 const DEADLINE_MS = 20_000;
@@ -43,7 +42,7 @@ async function start(peer: PeerOptions = {}, loop: Partial<LoopOptions> = {}): P
     device: { ...DEVICE_DEFAULTS, pairs: PAIRS, threads: PAIRS, rxBufferSize: RX_BUFFER },
     loop: { ...LOOP_DEFAULTS, ...loop },
     workload: { ...WORKLOAD, kind: 'rr', flows: 4 },
-    guest: { mac: MAC, address: parseIpv4('10.0.2.15'), mask: parseIpv4('255.255.255.0'), gateway: GATEWAY },
+    guest: GUEST_DEFAULTS,
   });
   return driver;
 }

@@ -1,12 +1,9 @@
 /** What the tests of the load driver drive: a vhost-user server of the project with a test's network behind it. */
-import { parseIpv4, parseMac } from '../../../bench/driver/network.js';
+import { GUEST_DEFAULTS } from '../../../bench/driver/loadDriver.js';
 import type { WorkloadOptions } from '../../../bench/driver/workloads.js';
 import { VhostUserServer } from '../../../device/vhostUser/server.js';
 import { PeerNetwork } from './peerNetwork.js';
 import type { PeerOptions } from './peerNetwork.js';
-
-export const MAC = parseMac('52:54:00:12:34:56');
-export const GATEWAY = parseIpv4('10.0.2.2');
 
 /** One flow of CRRs, every byte compared. */
 export const WORKLOAD: WorkloadOptions = {
@@ -16,7 +13,7 @@ export const WORKLOAD: WorkloadOptions = {
   verify: true,
   stalled: 0,
   idle: 0,
-  address: GATEWAY,
+  address: GUEST_DEFAULTS.gateway,
   portBase: 18_000,
   hopMs: 0,
 };
@@ -37,7 +34,13 @@ export class PeerServer implements AsyncDisposable {
   constructor(path: string, { pairs, mtu = 1500, mode = 'server', peer }: PeerServerOptions) {
     this.network = new PeerNetwork(pairs, peer);
     const log = { info: () => undefined, warn: () => undefined };
-    this.server = new VhostUserServer({ path, mode, device: this.network, config: { mac: MAC, mtu, pairs }, log });
+    this.server = new VhostUserServer({
+      path,
+      mode,
+      device: this.network,
+      config: { mac: GUEST_DEFAULTS.mac, mtu, pairs },
+      log,
+    });
     this.server.start();
   }
 
