@@ -97,6 +97,11 @@ export class PeerTcp {
     private readonly largest: (mss: number) => number,
   ) {}
 
+  /** By connection: bytes that the guest has acknowledged. */
+  acknowledgedBytes(): number[] {
+    return [...this.connections.values()].map(({ una }) => una);
+  }
+
   input(segment: Segment): void {
     const key = segment.localPort * 65_536 + segment.remotePort;
     const shift = segment.flags & SYN ? 0 : GUEST_WINDOW_SHIFT;

@@ -165,3 +165,24 @@ test('idle connections are opened beside others, and still answer', async () => 
   expect(it.control[Status.IDLE_FAILED]).toBe(0);
   expectClean(it.snapshot());
 });
+
+describe('downloads side by side from a network that serves all alike', () => {
+  test.each([
+    { pairs: 1, threads: 1, flows: 8 },
+    { pairs: 2, threads: 2, flows: 8 },
+    { pairs: 2, threads: 1, flows: 16 },
+  ])('$flows over $pairs queue pairs, $threads threads: all get the same', async ({ pairs, threads, flows }) => {
+    await using it = await DriverHarness.open({
+      // Without large segments a turn of the peer's is one of the driver's: nothing is lost, and so nobody loses more.
+      device: { pairs, threads, refused: ['GUEST_TSO4'] },
+      workload: { kind: 'download', flows },
+    });
+    it.command(Command.RUN);
+    expect(await it.until(() => it.snapshot().counters.bytesReceived > flows * 500_000)).toBe(true);
+    expectClean(it.snapshot());
+    expect(it.snapshot().counters.outOfOrder).toBe(0);
+    const bytes = it.peer.tcp.acknowledgedBytes();
+    expect(bytes.length).toBe(flows);
+    expect(Math.min(...bytes) / Math.max(...bytes)).toBeGreaterThan(0.9);
+  });
+});
