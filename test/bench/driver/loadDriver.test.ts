@@ -9,7 +9,7 @@ import { LOOP_DEFAULTS } from '../../../bench/driver/eventLoop.js';
 import type { LoopOptions } from '../../../bench/driver/eventLoop.js';
 import { FrontEnd } from '../../../bench/driver/frontEnd.js';
 import { GUEST_DEFAULTS, LoadDriver } from '../../../bench/driver/loadDriver.js';
-import { Counter } from '../../../bench/driver/statistics.js';
+import { Counter, PairCounter, pairCounters } from '../../../bench/driver/statistics.js';
 import { RX_BUFFER } from './peerNetwork.js';
 import type { PeerOptions } from './peerNetwork.js';
 import { PeerServer, WORKLOAD } from './peerServer.js';
@@ -57,14 +57,16 @@ async function running(): Promise<LoadDriver> {
 
 test('a back end that answers no ARP request', async () => {
   const started = await start({ mute: true });
-  await expect(started.ready(300)).rejects.toThrow(
+  const sent = (): number => started.count()[pairCounters(0) + PairCounter.txPackets];
+  expect(await started.until(() => sent() > 0, DEADLINE_MS)).toBe(true);
+  await expect(started.ready(10)).rejects.toThrow(
     /answers no ARP request for 10\.0\.2\.2 \(packets sent: [1-9]\d*, received: 0\)/,
   );
 });
 
 test('a back end that answers no DHCP request', async () => {
   const started = await start({ mute: true }, { dhcp: true });
-  await expect(started.ready(300)).rejects.toThrow(/answers no DHCP request/);
+  await expect(started.ready(10)).rejects.toThrow(/answers no DHCP request/);
 });
 
 test('a back end that hangs up in mid-load', async () => {
