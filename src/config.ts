@@ -9,7 +9,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 /** Queue pairs, vCPUs and workers at most. */
 const MAX_CPUS = 64;
 /** sun_path of unix(7) holds 108 bytes with the NUL that ends it. */
-const MAX_SOCKET_PATH = 107;
+export const MAX_SOCKET_PATH = 107;
 
 /** A whole number within bounds, from the command line's text. */
 function integer(minimum: number, maximum: number): z.ZodType<number, string> {

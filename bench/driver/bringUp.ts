@@ -3,7 +3,7 @@ import type { FrameReader } from './frameReader.js';
 import type { FrameWriter } from './frameWriter.js';
 import type { MappedMemory } from './guestMemory.js';
 import type { NetworkState } from './network.js';
-import type { QueuePair } from './queuePair.js';
+import type { Packet, QueuePair } from './queuePair.js';
 import { clock } from './scratch.js';
 import { ETHERNET_HEADER, getU32, swap16 } from './wire.js';
 
@@ -63,11 +63,10 @@ export class BringUp {
   }
 
   /** A UDP datagram that `reader` has just read. */
-  udpInput(): void {
+  udpInput(packet: Packet): void {
     const { reader } = this;
     if (this.leased || reader.destinationPort !== CLIENT_PORT || reader.sourcePort !== SERVER_PORT) return;
-    const start = reader.frame + reader.headers;
-    const message = new DataView(this.memory.u8.slice(start, start + reader.payloadLength).buffer);
+    const message = new DataView(packet.copy(this.memory.u8, reader.headers, reader.payloadLength).buffer);
     if (message.byteLength < OPTIONS_AT || message.getUint8(0) !== 2 || message.getUint32(4) !== TRANSACTION) return;
     const options = readOptions(message);
     options.set(0, message.getInt32(16));

@@ -4,6 +4,7 @@
  */
 import { addon } from '../../src/native/addon.js';
 import { NET_HDR_SIZE } from '../../device/netHeader.js';
+import { UsageError } from '../../src/errors.js';
 import { queueSizes } from './driverQueue.js';
 import type { QueueLayout } from './driverQueue.js';
 import { has, offloads } from './features.js';
@@ -14,13 +15,17 @@ import { MappedMemory, MemoryPlan } from './guestMemory.js';
 import type { GuestMemoryShape } from './guestMemory.js';
 import { handoverRingBytes } from './handover.js';
 import { PATTERN_LENGTH, PATTERN_SPARE, fillPattern } from './pattern.js';
+import { ETHERNET_HEADER, IP_HEADER, LARGEST_DATAGRAM, TCP_HEADER } from './wire.js';
 
 export interface DeviceOptions {
   /** Queue pairs to use. */
   readonly pairs: number;
   /** Entries of each queue, a power of two. */
   readonly queueSize: number;
-  /** Bytes of a receive buffer; without mergeable buffers at least a whole packet is taken. */
+  /**
+   * Bytes of a receive buffer. More is taken where that is needed for the largest packet: for one buffer to hold it, or,
+   * with mergeable buffers, for all of the queue (virtio 1.2 §5.1.6.3.1).
+   */
   readonly rxBufferSize: number;
   /** The guest's MTU, bytes. */
   readonly mtu: number;
@@ -28,7 +33,7 @@ export interface DeviceOptions {
   readonly fragment: number;
   /** Features not to take. */
   readonly refused: readonly FeatureName[];
-  /** Threads that will drive the queues: pair p belongs to thread p mod threads. */
+  /** Threads that will drive the queues, 1 … MAX_THREADS: pair p belongs to thread p mod threads. */
   readonly threads: number;
   /** Bytes of each memory region (a multiple of 4096), and of the hole after it; by default a single region. */
   readonly regionSize?: number;
@@ -70,6 +75,8 @@ export interface DeviceDescription {
   readonly mtu: number;
   readonly fragment: number;
   readonly threads: number;
+  /** Descriptors of the longest chain that is sent, wherever they lie. */
+  readonly longestChain: number;
   readonly pairs: readonly PairDescription[];
   /** Offset of the payload pattern, PATTERN_LENGTH + PATTERN_SPARE bytes. */
   readonly pattern: number;
@@ -79,8 +86,8 @@ export interface DeviceDescription {
 
 /** Room for the largest headers and for payload that is copied behind them. */
 export const GATHER_SLOT_SIZE = 1024;
-const ETHERNET_HEADER = 14;
-const LARGEST_SEGMENT = 65_536;
+/** A thread names others by the bits of a signed integer. */
+export const MAX_THREADS = 31;
 const DEFAULT_GUEST_BASE = 0x4000_0000;
 
 export class DriverDevice {
@@ -96,6 +103,7 @@ export class DriverDevice {
   /**
    * Brings the device behind a connected front end up. Takes the front end over, also when it fails.
    * @throws {FrontEndError} if the back end refuses, or has fewer queue pairs
+   * @throws {UsageError} if the queues are too small for what is to be sent
    */
   static async open(frontEnd: FrontEnd, options: DeviceOptions): Promise<DriverDevice> {
     const fds: number[] = [];
@@ -143,9 +151,15 @@ export class DriverDevice {
 
 /** Plans and makes the memory and the eventfds; adds every descriptor to `fds`. */
 function describe(options: DeviceOptions, taken: Offloads, fds: number[]): DeviceDescription {
-  const { mtu, fragment, threads } = options;
+  const { mtu, fragment, threads, queueSize } = options;
+  const longestChain = descriptorsToSend(options, taken);
+  if (longestChain > queueSize) {
+    throw new UsageError(
+      `a queue of ${queueSize} entries is too small for chains of ${longestChain} descriptors; take larger queues or fragments`,
+    );
+  }
   const plan = new MemoryPlan(options.regionSize ?? Infinity);
-  const layouts = Array.from({ length: options.pairs }, () => placePair(plan, options, taken));
+  const layouts = Array.from({ length: options.pairs }, () => placePair(plan, options, taken, longestChain));
   const pattern = plan.place(PATTERN_LENGTH + PATTERN_SPARE, 4096);
   const handover =
     threads === 1 ? [] : Array.from({ length: threads * threads }, () => plan.place(handoverRingBytes, 4096));
@@ -163,20 +177,32 @@ function describe(options: DeviceOptions, taken: Offloads, fds: number[]): Devic
     txKick: eventfd(),
     txCall: eventfd(),
   }));
-  return { memory, offloads: taken, mtu, fragment, threads, pairs, pattern, handover };
+  return { memory, offloads: taken, mtu, fragment, threads, longestChain, pairs, pattern, handover };
 }
 
-function placePair(plan: MemoryPlan, options: DeviceOptions, taken: Offloads) {
+/** The headers, and the pieces of the largest payload: no chain may be longer than the queue, indirect or not (virtio 1.2 §2.7.5.3.1). */
+function descriptorsToSend(options: DeviceOptions, taken: Offloads): number {
+  if (!taken.csum) return 1;
+  const largest = taken.hostTso4 ? LARGEST_DATAGRAM : options.mtu;
+  return 1 + Math.ceil((largest - IP_HEADER - TCP_HEADER) / options.fragment);
+}
+
+/** Bytes of a receive buffer of which the queue can hold the largest packet. */
+function receiveBufferSize(options: DeviceOptions, taken: Offloads): number {
+  const largest = NET_HDR_SIZE + ETHERNET_HEADER + (taken.guestTso4 ? LARGEST_DATAGRAM : options.mtu);
+  return align(Math.max(options.rxBufferSize, taken.mergeable ? largest / options.queueSize : largest));
+}
+
+function placePair(plan: MemoryPlan, options: DeviceOptions, taken: Offloads, longestChain: number) {
   const { queueSize, mtu } = options;
-  const wholeFrame = NET_HDR_SIZE + ETHERNET_HEADER + mtu;
-  const rxBufferSize = taken.mergeable ? options.rxBufferSize : Math.max(options.rxBufferSize, align(wholeFrame));
+  const rxBufferSize = receiveBufferSize(options, taken);
   // Without checksum offload the driver has to read the payload anyway: one linear frame, as Linux sends it.
-  const txSlotSize = taken.csum ? GATHER_SLOT_SIZE : Math.max(align(wholeFrame), GATHER_SLOT_SIZE);
-  // The header, the pieces of the largest segment, and one more for a piece that wraps.
-  const entries = taken.indirect ? 2 + Math.ceil(LARGEST_SEGMENT / options.fragment) : 0;
+  const txSlotSize = taken.csum
+    ? GATHER_SLOT_SIZE
+    : Math.max(align(NET_HDR_SIZE + ETHERNET_HEADER + mtu), GATHER_SLOT_SIZE);
   return {
     rx: placeQueue(plan, queueSize, 0),
-    tx: placeQueue(plan, queueSize, entries),
+    tx: placeQueue(plan, queueSize, taken.indirect ? longestChain : 0),
     rxBuffers: plan.place(queueSize * rxBufferSize, 4096),
     rxBufferSize,
     txSlots: plan.place(queueSize * txSlotSize, 4096),

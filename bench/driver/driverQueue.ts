@@ -36,8 +36,9 @@ export class DriverQueue {
   freeCount: number;
   /** Bytes that the device wrote into the chain which `takeUsed` returned last. */
   usedLength = 0;
-  /** Used elements that name no chain in flight. */
+  /** Rules of the used ring that the device broke, and what the first was; with that nobody knows what it will do. */
   ringErrors = 0;
+  fault = '';
 
   private readonly u16: Uint16Array;
   private readonly u32: Uint32Array;
@@ -153,11 +154,20 @@ export class DriverQueue {
 
   /** Used elements that wait to be taken. */
   usedCount(): number {
-    this.seenUsedIdx = Atomics.load(this.u16, this.usedIdxAt);
-    return (this.seenUsedIdx - this.lastUsedIdx) & 0xffff;
+    const usedIdx = Atomics.load(this.u16, this.usedIdxAt);
+    const count = (usedIdx - this.lastUsedIdx) & 0xffff;
+    if (count > this.inFlight()) {
+      this.breach(`the used index is ${count} chains ahead, with ${this.inFlight()} in flight`);
+      return 0;
+    }
+    this.seenUsedIdx = usedIdx;
+    return count;
   }
 
-  /** The head of the next chain that the device is done with, its descriptors free again; -1 if there is none. */
+  /**
+   * The head of the next chain that the device is done with, its descriptors free again; -1 if there is none. Elements that
+   * name no chain in flight are passed over (virtio 1.2 §2.7.8).
+   */
   takeUsed(): number {
     for (;;) {
       if (this.lastUsedIdx === this.seenUsedIdx && this.usedCount() === 0) return -1;
@@ -169,7 +179,7 @@ export class DriverQueue {
         this.free(head);
         return head;
       }
-      this.ringErrors++;
+      this.breach(`a used element names descriptor ${head}, whose chain is not in flight`);
     }
   }
 
@@ -187,6 +197,10 @@ export class DriverQueue {
   disableInterrupts(): void {
     if (this.eventIdx) Atomics.store(this.u16, this.usedEventAt, (this.lastUsedIdx - 1) & 0xffff);
     else Atomics.store(this.u16, this.availIdxAt - 1, AVAIL_F_NO_INTERRUPT);
+  }
+
+  private breach(what: string): void {
+    if (this.ringErrors++ === 0) this.fault = what;
   }
 
   private free(head: number): void {

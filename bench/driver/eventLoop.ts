@@ -167,17 +167,14 @@ export class EventLoop {
     const kind = this.reader.read(this.packet, this.network.address, this.network.mtu);
     if (kind === Kind.TCP) this.tcp.input(this.packet, pair);
     else if (kind === Kind.ARP) this.bringUp.arpInput();
-    else if (kind === Kind.UDP) this.bringUp.udpInput();
+    else if (kind === Kind.UDP) this.bringUp.udpInput(this.packet);
   }
 
   private sleep(maxWaitMs: number): void {
     let idle = true;
     for (const pair of this.pairs) idle = pair.enableInterrupts() && idle;
     const count = addon.epollWait(this.epoll, idle ? maxWaitMs : 0);
-    for (const pair of this.pairs) {
-      pair.disableInterrupts();
-      pair.collectErrors();
-    }
+    for (const pair of this.pairs) pair.disableInterrupts();
     for (let n = 0; n < count; n++) {
       const token = events[3 * n];
       if (token === WAKE) addon.eventfdDrain(this.wakeFds[this.thread]);

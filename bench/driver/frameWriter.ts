@@ -83,7 +83,7 @@ export class FrameWriter {
     putU32(u16, l4 + 2, sequence);
     putU32(u16, l4 + 4, acknowledgement);
     u16[l4 + 6] = (headerLength << 2) | (flags << 8);
-    u16[l4 + 7] = swap16((flags & SYN) === 0 ? this.windowBytes >>> WINDOW_SCALE : 65_535);
+    u16[l4 + 7] = swap16((flags & SYN) === 0 ? this.windowBytes >>> WINDOW_SCALE : Math.min(this.windowBytes, 65_535));
     u16[l4 + 8] = 0;
     u16[l4 + 9] = 0;
     if ((flags & SYN) !== 0) this.putSynOptions(l4 + 10);

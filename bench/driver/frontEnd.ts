@@ -13,9 +13,12 @@ import { guestRegions, userAddress } from './guestMemory.js';
 import type { GuestMemoryShape } from './guestMemory.js';
 
 const VERSION = 1;
+const VERSION_MASK = 3;
 const FLAG_REPLY = 4;
 const FLAG_NEED_REPLY = 8;
 const ANSWER_TIMEOUT_MS = 10_000;
+/** Bytes of payload; no answer that is asked for here comes near it. */
+const LARGEST_REPLY = 4_096;
 /** Bytes of `struct virtio_net_config` up to and with `mtu`. */
 const NET_CONFIG_BYTES = 12;
 const TAKEN_PROTOCOL_FEATURES = ProtocolFeature.MQ | ProtocolFeature.REPLY_ACK | ProtocolFeature.CONFIG;
@@ -59,9 +62,12 @@ export class FrontEnd {
     }
   }
 
-  /** Waits for one back end to connect (the back end's client mode). The socket file is gone afterwards. */
+  /**
+   * Waits for one back end to connect (the back end's client mode). The socket file is gone afterwards.
+   * @throws {FrontEndError} if the path can't be listened at, or nobody comes
+   */
   static async listen(path: string, timeoutMs = ANSWER_TIMEOUT_MS): Promise<FrontEnd> {
-    const listener = addon.unixListen(path);
+    const listener = listenAt(path);
     try {
       const deadline = Date.now() + timeoutMs;
       for (;;) {
@@ -166,7 +172,9 @@ export class FrontEnd {
   isDisconnected(): boolean {
     if (this.closed) return true;
     try {
-      return addon.unixReceive(this.fd, new Uint8Array(1), 0, 1)?.length === 0;
+      const received = addon.unixReceive(this.fd, new Uint8Array(1), 0, 1);
+      for (const fd of received?.fds ?? []) addon.close(fd);
+      return received?.length === 0;
     } catch {
       return true;
     }
@@ -218,14 +226,9 @@ export class FrontEnd {
 
   private async receive(request: number, least: number): Promise<DataView> {
     const header = new DataView((await this.read(request, HEADER_SIZE)).buffer);
-    const payload = await this.read(request, header.getUint32(8, true));
-    if (header.getUint32(0, true) !== request || (header.getUint32(4, true) & FLAG_REPLY) === 0) {
-      throw new FrontEndError(`${requestName(request)} was answered by ${requestName(header.getUint32(0, true))}`);
-    }
-    if (payload.length < least) {
-      throw new FrontEndError(`${requestName(request)} was answered by ${payload.length} bytes instead of ${least}`);
-    }
-    return new DataView(payload.buffer);
+    const complaint = faultOfReply(request, header, least);
+    if (complaint !== undefined) throw new FrontEndError(`${requestName(request)} was answered ${complaint}`);
+    return new DataView((await this.read(request, header.getUint32(8, true))).buffer);
   }
 
   private async read(request: number, length: number): Promise<Uint8Array> {
@@ -249,9 +252,26 @@ export class FrontEnd {
     try {
       return call();
     } catch (error) {
-      throw new FrontEndError(`the back end is gone at ${requestName(request)}`, { cause: error });
+      throw new FrontEndError(`the back end hung up at ${requestName(request)}`, { cause: error });
     }
   }
+}
+
+function listenAt(path: string): number {
+  try {
+    return addon.unixListen(path);
+  } catch (error) {
+    throw new FrontEndError(`cannot listen at ${path} (${(error as Error).message})`, { cause: error });
+  }
+}
+
+/** What is wrong with the header of a reply, if anything; looked at before its payload is waited for. */
+function faultOfReply(request: number, header: DataView, least: number): string | undefined {
+  const [answered, flags, size] = [0, 4, 8].map((at) => header.getUint32(at, true));
+  if (answered !== request) return `by ${requestName(answered)}`;
+  if ((flags & VERSION_MASK) !== VERSION) return `in version ${flags & VERSION_MASK}`;
+  if ((flags & FLAG_REPLY) === 0) return 'by a message without the reply flag';
+  return size < least || size > LARGEST_REPLY ? `by ${size} bytes instead of ${least}` : undefined;
 }
 
 /** Resolves when `fd` is ready. */

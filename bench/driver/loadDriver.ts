@@ -11,8 +11,9 @@ import type { ThreadSetup } from './driverThread.js';
 import type { LoopOptions } from './eventLoop.js';
 import { FrontEndError } from './frontEnd.js';
 import type { FrontEnd } from './frontEnd.js';
-import { NetworkState, parseIpv4, parseMac } from './network.js';
-import { createStatistics, sumStatistics } from './statistics.js';
+import { NetworkState, formatIpv4, parseIpv4, parseMac } from './network.js';
+import { createStatistics, statisticsBetween, sumStatistics } from './statistics.js';
+import type { PairCounterName } from './statistics.js';
 import type { WorkloadOptions } from './workloads.js';
 
 export interface GuestOptions {
@@ -55,6 +56,7 @@ export class LoadDriver implements AsyncDisposable {
     private readonly control: Int32Array,
     private readonly statistics: readonly Float64Array[],
     private readonly wakeFds: readonly number[],
+    private readonly dhcp: boolean,
   ) {}
 
   /**
@@ -73,6 +75,7 @@ export class LoadDriver implements AsyncDisposable {
       createControl(),
       Array.from({ length: threads }, () => createStatistics(options.device.pairs, workload.flows)),
       Array.from({ length: threads }, () => addon.eventfdCreate()),
+      loop.dhcp,
     );
     for (let thread = 0; thread < threads; thread++) {
       driver.startThread(path, {
@@ -100,9 +103,21 @@ export class LoadDriver implements AsyncDisposable {
    * Waits until the guest has its addresses.
    * @throws {FrontEndError} if nobody answers ARP or DHCP
    */
-  async ready(): Promise<void> {
-    const up = await this.until(() => this.network.up, BRING_UP_TIMEOUT_MS);
-    if (!up) throw new FrontEndError('the back end answers no ARP request for the gateway (or no DHCP request)');
+  async ready(timeoutMs = BRING_UP_TIMEOUT_MS): Promise<void> {
+    if (await this.until(() => this.network.up, timeoutMs)) return;
+    const { network } = this;
+    const missing =
+      this.dhcp && network.lease.server === 0 ? 'DHCP request' : `ARP request for ${formatIpv4(network.gateway)}`;
+    const counts = this.count();
+    const { pairs } = statisticsBetween(
+      counts.map(() => 0),
+      counts,
+      this.device.description.pairs.length,
+    );
+    const sum = (name: PairCounterName): number => pairs.reduce((total, pair) => total + pair[name], 0);
+    throw new FrontEndError(
+      `the back end answers no ${missing} (packets sent: ${sum('txPackets')}, received: ${sum('rxPackets')})`,
+    );
   }
 
   /** Gives the threads a command; see `Command`. */

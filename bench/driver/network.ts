@@ -15,6 +15,8 @@ const MTU = 7;
 const MAC = 8;
 const GATEWAY_MAC = 11;
 const WORDS = 16;
+/** RFC 2132 §5.1: a lease may not ask for less. */
+const LEAST_MTU = 68;
 
 /** Addresses are 32-bit integers in host order, signed; MAC addresses three 16-bit words as they lie in memory. */
 export class NetworkState {
@@ -87,7 +89,7 @@ export class NetworkState {
     this.words[DNS] = lease.dns;
     this.words[SERVER] = lease.server;
     this.words[LEASE] = lease.seconds;
-    if (lease.mtu > 0) this.words[MTU] = Math.min(lease.mtu, this.words[MTU]);
+    if (lease.mtu >= LEAST_MTU) this.words[MTU] = Math.min(lease.mtu, this.words[MTU]);
   }
 
   /** Ends the bring-up. */

@@ -14,6 +14,7 @@ import {
   HDR_NUM_BUFFERS,
   NET_HDR_SIZE,
 } from '../../device/netHeader.js';
+import { SlipwayError } from '../../src/errors.js';
 import { addon } from '../../src/native/addon.js';
 import type { DeviceDescription, PairDescription } from './device.js';
 import { DriverQueue } from './driverQueue.js';
@@ -25,6 +26,11 @@ const MAX_PIECES = 300;
 /** Payload that waits for the device before it is told at once: it can work while the driver goes on. */
 const NOTIFY_BYTES = 131_072;
 
+/** The device broke a rule of virtio so that its queue can't be used any further. */
+export class DeviceError extends SlipwayError {
+  override readonly name = 'DeviceError';
+}
+
 /** A received packet in place: where its pieces lie. */
 export class Packet {
   /** Offset of the virtio-net header. */
@@ -34,6 +40,14 @@ export class Packet {
   length = 0;
   readonly offsets = new Uint32Array(MAX_PIECES);
   readonly lengths = new Uint32Array(MAX_PIECES);
+
+  /** A copy of `length` bytes of the frame from `skip` on, or of as many as there are. */
+  copy(memory: Uint8Array, skip: number, length: number): Uint8Array {
+    const pieces = Array.from({ length: this.pieces }, (_, n) =>
+      memory.subarray(this.offsets[n], this.offsets[n] + this.lengths[n]),
+    );
+    return Uint8Array.from(Buffer.concat(pieces).subarray(skip, skip + length));
+  }
 }
 
 export class QueuePair {
@@ -50,7 +64,7 @@ export class QueuePair {
   private readonly mergeable: boolean;
   private readonly fragment: number;
   private readonly indirect: boolean;
-  /** Descriptors that the longest chain takes. */
+  /** Descriptors of the ring that the longest chain takes. */
   private readonly longestChain: number;
   private readonly pairCounters: number;
 
@@ -60,12 +74,12 @@ export class QueuePair {
     readonly index: number,
     private readonly statistics: Float64Array,
   ) {
-    const { eventIdx, mergeable, indirect, csum } = device.offloads;
+    const { eventIdx, mergeable, indirect } = device.offloads;
     this.description = device.pairs[index];
     this.mergeable = mergeable;
     this.indirect = indirect;
     this.fragment = device.fragment;
-    this.longestChain = indirect || !csum ? 1 : 2 + Math.ceil(65_536 / device.fragment);
+    this.longestChain = indirect ? 1 : device.longestChain;
     this.rx = new DriverQueue(memory, this.description.rx, eventIdx);
     this.tx = new DriverQueue(memory, this.description.tx, eventIdx);
     this.pairCounters = pairCounters(index);
@@ -74,38 +88,55 @@ export class QueuePair {
 
   // -- receiving -----------------------------------------------------------------------------------------------------
 
-  /** Takes the next packet; its memory stays valid until `refill`. Returns false if there is none. */
+  /**
+   * Takes the next packet; its memory stays valid until `refill`. Those that the device gave back wrong (virtio 1.2
+   * §5.1.6.4) are counted and dropped. Returns false if there is none.
+   * @throws {DeviceError} if the used ring is wrong
+   */
   receive(packet: Packet): boolean {
-    const head = this.rx.takeUsed();
-    if (head < 0) return false;
-    const offset = this.description.rxBuffers + head * this.description.rxBufferSize;
-    const buffers = this.mergeable ? this.memory.u16[(offset + HDR_NUM_BUFFERS) / 2] : 1;
-    packet.header = offset;
+    for (let head = this.rx.takeUsed(); head >= 0; head = this.rx.takeUsed()) {
+      this.statistics[this.pairCounters + PairCounter.rxPackets]++;
+      if (this.collect(packet, head)) return true;
+      this.statistics[Counter.ringErrors]++;
+    }
+    if (this.rx.ringErrors > 0) this.refuse('receive', this.rx);
+    return false;
+  }
+
+  /** Puts the packet together that begins in the buffer `head`. Returns false if it can't be one. */
+  private collect(packet: Packet, head: number): boolean {
+    const { rxBuffers, rxBufferSize } = this.description;
+    packet.header = rxBuffers + head * rxBufferSize;
     packet.pieces = 0;
     packet.length = 0;
-    this.addPiece(packet, offset + NET_HDR_SIZE, this.rx.usedLength - NET_HDR_SIZE);
-    // virtio 1.2 §5.1.6.4.1: all but the last are used to the full; they become visible together.
+    const buffers = this.mergeable ? this.memory.u16[(packet.header + HDR_NUM_BUFFERS) / 2] : 1;
+    if (buffers === 0) return false;
+    let right = this.addPiece(packet, head, NET_HDR_SIZE);
     for (let n = 1; n < buffers; n++) {
-      if (this.rx.usedLength !== this.description.rxBufferSize) this.statistics[Counter.ringErrors]++;
+      // virtio 1.2 §5.1.6.4.1: all but the last are used to the full; they become visible together.
+      if (this.rx.usedLength !== rxBufferSize) this.statistics[Counter.ringErrors]++;
       const next = this.rx.takeUsed();
-      if (next < 0) {
-        this.statistics[Counter.ringErrors]++;
-        break;
-      }
-      this.addPiece(packet, this.description.rxBuffers + next * this.description.rxBufferSize, this.rx.usedLength);
+      if (next < 0) return false;
+      right = this.addPiece(packet, next, 0) && right;
     }
-    this.statistics[this.pairCounters + PairCounter.rxPackets]++;
+    return right;
+  }
+
+  /** Adds what the device wrote into the buffer that it gave back last, from `skip` on. */
+  private addPiece(packet: Packet, head: number, skip: number): boolean {
+    const { rxBuffers, rxBufferSize } = this.description;
+    const { usedLength } = this.rx;
+    if (usedLength < skip || usedLength > rxBufferSize || packet.pieces === MAX_PIECES) return false;
+    packet.offsets[packet.pieces] = rxBuffers + head * rxBufferSize + skip;
+    packet.lengths[packet.pieces++] = usedLength - skip;
+    packet.length += usedLength - skip;
     return true;
   }
 
-  private addPiece(packet: Packet, offset: number, length: number): void {
-    if (length < 0 || length > this.description.rxBufferSize || packet.pieces === MAX_PIECES) {
-      this.statistics[Counter.ringErrors]++;
-      return;
-    }
-    packet.offsets[packet.pieces] = offset;
-    packet.lengths[packet.pieces++] = length;
-    packet.length += length;
+  private refuse(direction: string, queue: DriverQueue): never {
+    throw new DeviceError(
+      `the back end broke the ${direction} queue of pair ${this.index}: ${queue.fault} (virtio 1.2 §2.7.8)`,
+    );
   }
 
   /** Gives all free receive buffers to the device. */
@@ -186,6 +217,7 @@ export class QueuePair {
   /** Takes back the slots of frames that the device is done with. */
   reclaim(): void {
     while (this.tx.takeUsed() >= 0) this.reclaimed = (this.reclaimed + 1) | 0;
+    if (this.tx.ringErrors > 0) this.refuse('transmit', this.tx);
   }
 
   // -- notifications -------------------------------------------------------------------------------------------------
@@ -211,12 +243,5 @@ export class QueuePair {
   private kick(fd: number): void {
     addon.eventfdSignal(fd);
     this.statistics[this.pairCounters + PairCounter.kicks]++;
-  }
-
-  /** Adds what the rings counted themselves to the statistics. */
-  collectErrors(): void {
-    this.statistics[Counter.ringErrors] += this.rx.ringErrors + this.tx.ringErrors;
-    this.rx.ringErrors = 0;
-    this.tx.ringErrors = 0;
   }
 }

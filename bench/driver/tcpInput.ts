@@ -14,6 +14,8 @@ import { ACK, FIN, RST, SYN, TCP_HEADER } from './wire.js';
 
 const DUPLICATES_FOR_RETRANSMIT = 3;
 const MAX_ACKS_OWED = 3;
+/** A smaller MSS than this is taken for this one, as Linux does (tcp_min_snd_mss): the options would leave no room for data. */
+const LEAST_MSS = 48;
 
 export class TcpInput {
   constructor(
@@ -91,7 +93,9 @@ export class TcpInput {
       }
       const length = at + 1 < end ? u8[at + 1] : 0;
       if (length < 2 || at + length > end) break;
-      if (u8[at] === 2 && length === 4) flow.mss = Math.min((u8[at + 2] << 8) | u8[at + 3], this.network.mss);
+      if (u8[at] === 2 && length === 4) {
+        flow.mss = Math.min(Math.max((u8[at + 2] << 8) | u8[at + 3], LEAST_MSS), this.network.mss);
+      }
       if (u8[at] === 3 && length === 3) {
         flow.sndWndShift = Math.min(u8[at + 2], 14);
         scaled = true;

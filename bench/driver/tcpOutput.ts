@@ -11,7 +11,7 @@ import type { QueuePair } from './queuePair.js';
 import { clock } from './scratch.js';
 import { SendLists } from './sendLists.js';
 import { Counter } from './statistics.js';
-import { ACK, FIN, IP_HEADER, PSH, SYN, TCP_HEADER } from './wire.js';
+import { ACK, FIN, IP_HEADER, LARGEST_DATAGRAM, PSH, SYN, TCP_HEADER } from './wire.js';
 
 export interface TcpOptions {
   /** Least time to retransmission, ms. */
@@ -27,7 +27,6 @@ const SYN_RTO_MS = 1_000;
 const LARGEST_BACKOFF = 6;
 /** Flows served for each queue pair in one turn. */
 const SEND_BUDGET = 64;
-const LARGEST_DATAGRAM = 65_535;
 
 const Sent = { DONE: 0, MORE: 1, FULL: 2 } as const;
 

@@ -4,6 +4,8 @@ export const ETHERNET_HEADER = 14;
 export const IP_HEADER = 20;
 export const TCP_HEADER = 20;
 export const UDP_HEADER = 8;
+/** Bytes of the largest IPv4 packet. */
+export const LARGEST_DATAGRAM = 65_535;
 
 /** EtherTypes and protocol numbers as 16-bit words of memory, which is little-endian. */
 export const ETHERTYPE_IPV4 = 0x0008;

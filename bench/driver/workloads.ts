@@ -50,6 +50,12 @@ export interface WorkloadContext {
   running: boolean;
 }
 
+const FAILURE_COUNTERS: Readonly<Record<Failure, number>> = {
+  refused: Counter.refused,
+  reset: Counter.resets,
+  timeout: Counter.timeouts,
+};
+
 export abstract class Workload implements FlowHandler {
   abstract readonly inspects: boolean;
   /** Flows to be opened at the next tick: after a failure, so that failures don't spin. */
@@ -90,8 +96,7 @@ export abstract class Workload implements FlowHandler {
   }
 
   failed(flow: Flow, failure: Failure): void {
-    const counter = { refused: Counter.refused, reset: Counter.resets, timeout: Counter.timeouts }[failure];
-    this.context.statistics[counter]++;
+    this.count(FAILURE_COUNTERS[failure]);
     if (this.context.running) this.waiting.push(flow);
   }
 
@@ -354,8 +359,7 @@ export class IdleWorkload extends Workload {
   override failed(flow: Flow, failure: Failure): void {
     if (flow.received === 0 && flow.sndUna === 0 && flow.expected === 0) this.opening--;
     this.report(Status.IDLE_FAILED);
-    const counter = failure === 'refused' ? Counter.refused : failure === 'reset' ? Counter.resets : Counter.timeouts;
-    this.count(counter);
+    this.count(FAILURE_COUNTERS[failure]);
   }
 }
 

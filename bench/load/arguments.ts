@@ -1,10 +1,16 @@
 /** Parsers of the values of `slipway bench load`'s options. Each throws commander's `InvalidArgumentError` with what is expected. */
+import { existsSync } from 'node:fs';
 import { InvalidArgumentError } from 'commander';
+import { MAX_SOCKET_PATH } from '../../src/config.js';
+import { integer } from '../crr/arguments.js';
 import { REFUSABLE } from '../driver/features.js';
 import type { FeatureName } from '../driver/features.js';
 import { parseIpv4, parseMac } from '../driver/network.js';
 import { MODES } from './result.js';
 import type { Mode } from './result.js';
+
+/** PID_MAX_LIMIT of 64-bit Linux. */
+const LARGEST_PID = 4_194_304;
 
 export function number(lowest: number, highest: number): (text: string) => number {
   return (text) => {
@@ -34,8 +40,28 @@ export function address(text: string): number {
   return refusing(() => parseIpv4(text));
 }
 
+/** A MAC address that a network card can have. */
 export function macAddress(text: string): Uint8Array {
-  return refusing(() => parseMac(text));
+  const mac = refusing(() => parseMac(text));
+  if ((mac[0] & 1) !== 0 || mac.every((byte) => byte === 0)) {
+    throw new InvalidArgumentError(`${text} is a group address, or none.`);
+  }
+  return mac;
+}
+
+export function socketPath(text: string): string {
+  if (text === '') throw new InvalidArgumentError('It must be a path.');
+  if (Buffer.byteLength(text) > MAX_SOCKET_PATH) {
+    throw new InvalidArgumentError(`It must be at most ${MAX_SOCKET_PATH} bytes long, as the path of a UNIX socket.`);
+  }
+  return text;
+}
+
+/** The number of a process that runs. */
+export function processId(text: string): number {
+  const pid = integer(1, LARGEST_PID)(text);
+  if (!existsSync(`/proc/${pid}`)) throw new InvalidArgumentError(`There is no process ${pid}.`);
+  return pid;
 }
 
 /** `CSUM,HOST_TSO4`: features not to take. */

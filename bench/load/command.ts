@@ -2,13 +2,15 @@
 import { writeFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
 import { integer } from '../crr/arguments.js';
-import { DEVICE_DEFAULTS } from '../driver/device.js';
+import { UsageError } from '../../src/errors.js';
+import { DEVICE_DEFAULTS, MAX_THREADS } from '../driver/device.js';
 import { LOOP_DEFAULTS } from '../driver/eventLoop.js';
 import { REFUSABLE } from '../driver/features.js';
 import type { FeatureName } from '../driver/features.js';
 import { GUEST_DEFAULTS } from '../driver/loadDriver.js';
 import { formatIpv4, formatMac } from '../driver/network.js';
-import { address, featureList, macAddress, mode, number, powerOfTwo } from './arguments.js';
+import { address, featureList, macAddress, mode, number, powerOfTwo, processId, socketPath } from './arguments.js';
+import { checkWritable } from '../report/session.js';
 import { runLoad, workloadOf } from './load.js';
 import type { LoadOptions } from './load.js';
 import { loadReport } from './report.js';
@@ -60,13 +62,13 @@ export function registerLoad(bench: Command): void {
     .command('load')
     .description('drive a vhost-user back end at native speed, without a VM')
     .argument('<mode>', 'crr, rr, bulk-tx, bulk-rx, stall, idle or dhcp', mode)
-    .requiredOption('-s, --socket <path>', "the back end's vhost-user socket")
+    .requiredOption('-s, --socket <path>', "the back end's vhost-user socket", socketPath)
     .option('--listen', 'listen there: the back end connects')
     .option('-f, --flows <n>', 'concurrent flows', integer(1, 20_000), 1)
     .option('-t, --seconds <s>', 'measured time', number(0.1, 3_600), 5)
     .option('--warmup <s>', 'time before that', number(0, 600), 1)
     .option('-q, --queues <n>', 'queue pairs', integer(1, 64), DEVICE_DEFAULTS.pairs)
-    .option('--threads <n>', 'driver threads (default: one per queue pair)', integer(1, 31))
+    .option('--threads <n>', 'driver threads (default: one per queue pair)', integer(1, MAX_THREADS))
     .option('--hop <ms>', "move each flow to its thread's next queue pair this often", integer(0, 60_000), 0)
     .option('-b, --size <bytes>', 'payload of a request', integer(1, 1_048_576), 1)
     .option('--verify', 'compare what is received with what was sent')
@@ -109,18 +111,27 @@ function addHostOptions(command: Command): void {
   command
     .option('--to <address>', 'where the servers are, as the guest sees it (default: the gateway)', address)
     .option('-p, --port <n>', "the servers' first port", integer(1, 65_500), 18_000)
-    .option('--pid <n>', "the back end's process: measure its CPU", integer(1, 4_194_304))
-    .option('--server-pid <n>', 'servers that run already: measure their CPU, start none', integer(1, 4_194_304))
+    .option('--pid <n>', "the back end's process: measure its CPU", processId)
+    .option('--server-pid <n>', 'servers that run already: measure their CPU, start none', processId)
     .option('--server-threads <n>', 'threads of the servers', integer(1, 64), 1);
 }
 
 async function run(chosen: Mode, flags: Flags): Promise<void> {
+  checkWritable(flags.json);
   const result = await runLoad(loadOptions(chosen, flags), (line) => process.stderr.write(`load: ${line}\n`));
   process.stdout.write(`${loadReport(result, process.stdout.isTTY)}\n`);
   if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(result, null, 2)}\n`);
 }
 
+/** @throws {UsageError} for flags that contradict each other */
 function loadOptions(chosen: Mode, flags: Flags): LoadOptions {
+  const threads = Math.min(flags.threads ?? MAX_THREADS, flags.queues);
+  if (flags.hop > 0 && threads === flags.queues) {
+    throw new UsageError('--hop needs fewer threads than queue pairs: flows stay with their thread');
+  }
+  if (flags.queues > 1 && flags.refuse.includes('MQ')) {
+    throw new UsageError('--refuse MQ leaves one queue pair, --queues asks for more');
+  }
   return {
     mode: chosen,
     socket: flags.socket,
@@ -133,7 +144,7 @@ function loadOptions(chosen: Mode, flags: Flags): LoadOptions {
     driver: {
       device: {
         pairs: flags.queues,
-        threads: Math.min(flags.threads ?? flags.queues, flags.queues),
+        threads,
         queueSize: flags.queueSize,
         rxBufferSize: flags.rxBuffer,
         mtu: flags.mtu,

@@ -4,9 +4,9 @@ import type { DeviceOptions } from '../../bench/driver/device.js';
 import { LOOP_DEFAULTS } from '../../bench/driver/eventLoop.js';
 import type { LoopOptions } from '../../bench/driver/eventLoop.js';
 import { FrontEnd } from '../../bench/driver/frontEnd.js';
-import { LoadDriver } from '../../bench/driver/loadDriver.js';
-import { parseIpv4, parseMac } from '../../bench/driver/network.js';
+import { GUEST_DEFAULTS, LoadDriver } from '../../bench/driver/loadDriver.js';
 import type { WorkloadOptions } from '../../bench/driver/workloads.js';
+import { WORKLOAD } from '../bench/driver/peerServer.js';
 
 /** Below the ports that the kernel gives out, and apart from those of other test processes. */
 export const PORT_BASE = 20_000 + ((process.pid * 20) % 12_000);
@@ -25,19 +25,8 @@ export async function connectDriver(path: string, pairs: number, options: DriveO
   const driver = await LoadDriver.start(FrontEnd.connect(path), {
     device: { ...DEVICE_DEFAULTS, pairs, ...options.device },
     loop: { ...LOOP_DEFAULTS, strictChecksums: true, dhcp: true, timeoutMs: DEADLINE_MS, ...options.loop },
-    guest: { mac: parseMac('52:54:00:12:34:56'), address: 0, mask: 0, gateway: 0 },
-    workload: {
-      kind: 'crr',
-      flows: 8,
-      bytes: 1,
-      verify: true,
-      stalled: 0,
-      idle: 0,
-      address: parseIpv4('10.0.2.2'),
-      portBase: PORT_BASE,
-      hopMs: 0,
-      ...options.workload,
-    },
+    guest: { mac: GUEST_DEFAULTS.mac, address: 0, mask: 0, gateway: 0 },
+    workload: { ...WORKLOAD, flows: 8, portBase: PORT_BASE, ...options.workload },
   });
   try {
     await driver.ready();

@@ -13,6 +13,7 @@ import { createLogger } from '../../src/log.js';
 import { Network } from '../../src/network.js';
 import { ENGINE } from '../engineUnderTest.js';
 import type { NetworkOptions } from '../../src/network.js';
+import { expectClean } from '../bench/driver/clean.js';
 import { DEADLINE_MS, PORT_BASE, connectDriver } from './guest.js';
 import type { DriveOptions } from './guest.js';
 
@@ -91,16 +92,7 @@ export class Load implements AsyncDisposable {
 
   /** Nothing was lost, wrong or refused. */
   expectClean(): void {
-    const { badChecksums, badFrames, badData, ringErrors, resets, timeouts, refused } = this.counts.counters;
-    expect({ badChecksums, badFrames, badData, ringErrors, resets, timeouts, refused }).toEqual({
-      badChecksums: 0,
-      badFrames: 0,
-      badData: 0,
-      ringErrors: 0,
-      resets: 0,
-      timeouts: 0,
-      refused: 0,
-    });
+    expectClean(this.counts);
   }
 
   /** Lets present operations end and begins no more. */

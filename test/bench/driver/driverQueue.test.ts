@@ -150,18 +150,33 @@ describe('virtio 1.2 §2.7: split virtqueues, the driver’s side', () => {
 
   test('§2.7.8: a used element that names no chain in flight is counted and passed over', () => {
     const it = bench(16, true);
-    const head = sendChain(it, [10], 0, false);
+    const [head] = Array.from({ length: 6 }, () => sendChain(it, [10], 0, false));
     it.driver.publish();
-    for (const wrong of [16, 70_000, (head + 1) % 16]) it.device.use(wrong, 0);
+    for (const wrong of [16, 70_000, 0xffff_ffff, 15]) it.device.use(wrong, 0);
     it.device.use(head, 7);
     it.device.use(head, 7);
     it.device.publish();
     expect(it.driver.takeUsed()).toBe(head);
     expect(it.driver.usedLength).toBe(7);
     expect(it.driver.takeUsed()).toBe(-1);
-    expect(it.driver.ringErrors).toBe(4);
+    expect(it.driver.ringErrors).toBe(5);
+    expect(it.driver.fault).toBe('a used element names descriptor 16, whose chain is not in flight');
     release(it);
   });
+
+  test.each([3, 16, 17, 65_535])(
+    '§2.7.8: a used index %i chains ahead, with two in flight, gives nothing back',
+    (ahead) => {
+      const it = bench(16, true);
+      const heads = [0, 1].map(() => sendChain(it, [10], 0, false));
+      it.driver.publish();
+      for (let n = 0; n < ahead; n++) it.device.use(heads[n % 2], 0);
+      it.device.publish();
+      expect(it.driver.takeUsed()).toBe(-1);
+      expect(it.driver.fault).toBe(`the used index is ${ahead} chains ahead, with 2 in flight`);
+      release(it);
+    },
+  );
 });
 
 describe.each([true, false])('notification suppression, EVENT_IDX %s', (eventIdx) => {

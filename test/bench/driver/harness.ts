@@ -9,30 +9,17 @@ import { DriverThread } from '../../../bench/driver/driverThread.js';
 import { LOOP_DEFAULTS } from '../../../bench/driver/eventLoop.js';
 import type { LoopOptions } from '../../../bench/driver/eventLoop.js';
 import { FrontEnd } from '../../../bench/driver/frontEnd.js';
-import { NetworkState, parseIpv4, parseMac } from '../../../bench/driver/network.js';
+import { GUEST_DEFAULTS } from '../../../bench/driver/loadDriver.js';
+import { NetworkState } from '../../../bench/driver/network.js';
 import { createStatistics, statisticsBetween, sumStatistics } from '../../../bench/driver/statistics.js';
 import type { Snapshot } from '../../../bench/driver/statistics.js';
 import type { WorkloadOptions } from '../../../bench/driver/workloads.js';
-import { VhostUserServer } from '../../../device/vhostUser/server.js';
 import { addon } from '../../../src/native/addon.js';
-import { PeerNetwork, RX_BUFFER } from './peerNetwork.js';
-import type { PeerOptions } from './peerNetwork.js';
+import { RX_BUFFER } from './peerNetwork.js';
+import type { PeerNetwork, PeerOptions } from './peerNetwork.js';
+import { PeerServer, WORKLOAD } from './peerServer.js';
 
-export const GATEWAY = parseIpv4('10.0.2.2');
-const MAC = parseMac('52:54:00:12:34:56');
 const DEADLINE_MS = 40_000;
-
-export const WORKLOAD: WorkloadOptions = {
-  kind: 'crr',
-  flows: 1,
-  bytes: 1,
-  verify: true,
-  stalled: 0,
-  idle: 0,
-  address: GATEWAY,
-  portBase: 18_000,
-  hopMs: 0,
-};
 
 export interface HarnessOptions {
   readonly device?: Partial<DeviceOptions>;
@@ -48,8 +35,7 @@ export class DriverHarness implements AsyncDisposable {
 
   private constructor(
     private readonly folder: string,
-    private readonly server: VhostUserServer,
-    readonly peer: PeerNetwork,
+    private readonly server: PeerServer,
     readonly device: DriverDevice,
     private readonly statistics: readonly Float64Array[],
     private readonly wakeFds: readonly number[],
@@ -63,17 +49,18 @@ export class DriverHarness implements AsyncDisposable {
     const path = join(folder, 'socket');
     const deviceOptions = { ...DEVICE_DEFAULTS, rxBufferSize: RX_BUFFER, ...options.device };
     const { pairs, threads, mtu } = deviceOptions;
-    const peer = new PeerNetwork(pairs, options.peer);
-    const log = { info: () => undefined, warn: () => undefined };
-    const config = { mac: MAC, mtu, pairs };
-    const server = new VhostUserServer({ path, mode: 'server', device: peer, config, log });
-    server.start();
-    const device = await DriverDevice.open(FrontEnd.connect(path), deviceOptions);
+    const server = new PeerServer(path, { pairs, mtu, ...(options.peer && { peer: options.peer }) });
+    const device = await DriverDevice.open(FrontEnd.connect(path), deviceOptions).catch(async (error: unknown) => {
+      await server.close();
+      rmSync(folder, { recursive: true });
+      throw error;
+    });
     const workload = { ...WORKLOAD, ...options.workload };
-    const network = NetworkState.create(MAC, parseIpv4('10.0.2.15'), parseIpv4('255.255.255.0'), GATEWAY, mtu);
+    const { mac, address, mask, gateway } = GUEST_DEFAULTS;
+    const network = NetworkState.create(mac, address, mask, gateway, mtu);
     const statistics = Array.from({ length: threads }, () => createStatistics(pairs, workload.flows));
     const wakeFds = Array.from({ length: threads }, () => addon.eventfdCreate());
-    const harness = new DriverHarness(folder, server, peer, device, statistics, wakeFds, network);
+    const harness = new DriverHarness(folder, server, device, statistics, wakeFds, network);
     harness.threads.push(
       ...statistics.map(
         (counts, thread) =>
@@ -90,6 +77,10 @@ export class DriverHarness implements AsyncDisposable {
       ),
     );
     return harness;
+  }
+
+  get peer(): PeerNetwork {
+    return this.server.network;
   }
 
   command(bits: number): void {
@@ -117,7 +108,6 @@ export class DriverHarness implements AsyncDisposable {
     for (const thread of this.threads) thread.close();
     this.device.close();
     await this.server.close();
-    this.peer.close();
     for (const fd of this.wakeFds) addon.close(fd);
     rmSync(this.folder, { recursive: true });
   }

@@ -9,7 +9,7 @@ import { PeerTcp } from './peerTcp.js';
 import type { Segment } from './peerTcp.js';
 
 export const PEER_MAC = [0x02, 0x11, 0x22, 0x33, 0x44, 0x55];
-/** Bytes of the receive buffers that this network expects. */
+/** Bytes of the tests' receive buffers. */
 export const RX_BUFFER = 2048;
 const CSUM = 1n << 0n;
 const GUEST_CSUM = 1n << 1n;
@@ -19,6 +19,17 @@ const MRG_RXBUF = 1n << 15n;
 const EVENT_IDX = 1n << 29n;
 const SYN = 2;
 
+/** How a packet goes into receive buffers, and what the driver is told of it. */
+export interface Delivery {
+  /** Bytes that each buffer gets. */
+  pieces: number[];
+  /** used.len of each. */
+  used: number[];
+  numBuffers: number;
+  /** Use the buffers in the opposite order of that in which they were offered. */
+  backwards: boolean;
+}
+
 export interface PeerOptions {
   /** Chance of a TCP packet in either direction to be lost. */
   readonly loss?: number;
@@ -27,6 +38,14 @@ export interface PeerOptions {
   readonly service?: ConstructorParameters<typeof PeerTcp>[0];
   /** 0 … 1, for `loss`. */
   readonly random?: () => number;
+  /** Changes how a TCP packet to the guest is delivered: devices that break virtio's rules. */
+  readonly tamper?: (delivery: Delivery) => void;
+  /** Bytes of mergeable receive buffers, if not RX_BUFFER. */
+  readonly rxBuffer?: number;
+  /** MSS that SYN-ACKs announce; by default the guest's own. */
+  readonly mss?: number;
+  /** Answer no ARP request. */
+  readonly mute?: boolean;
 }
 
 /** The services of bench/native/serve.c from port 18000. */
@@ -52,7 +71,7 @@ export class PeerNetwork implements DeviceDataPlane {
   private features = 0n;
   private memory = new ModelMemory([]);
   private readonly queues = new Map<number, ModelQueue>();
-  private readonly waiting: { readonly pair: number; readonly header: Uint8Array; readonly frame: Uint8Array }[] = [];
+  private readonly waiting: { readonly pair: number; readonly header: Uint8Array; readonly frame: Buffer }[] = [];
   private guestMac: number[] = [];
   private readonly flowPair = new Map<number, number>();
 
@@ -98,6 +117,13 @@ export class PeerNetwork implements DeviceDataPlane {
     this.queues.clear();
     this.memory.unmap();
     this.memory = new ModelMemory([]);
+  }
+
+  /** A virtqueue that runs, by its index. @throws {Error} if it doesn't */
+  queue(index: number): ModelQueue {
+    const queue = this.queues.get(index);
+    if (queue === undefined) throw new Error(`queue ${index} does not run`);
+    return queue;
   }
 
   private has(feature: bigint): boolean {
@@ -177,6 +203,7 @@ export class PeerNetwork implements DeviceDataPlane {
   }
 
   private arp(pair: number, frame: Buffer): void {
+    if (this.options.mute === true) return;
     const answer = Buffer.from(frame.subarray(0, 42));
     answer.set(this.guestMac, 0);
     answer.set(PEER_MAC, 6);
@@ -190,8 +217,8 @@ export class PeerNetwork implements DeviceDataPlane {
 
   private sendTcp(segment: Segment): void {
     if (this.unlucky()) return;
-    const options =
-      segment.flags & SYN ? [2, 4, (segment.mss ?? 536) >> 8, (segment.mss ?? 536) & 255, 1, 3, 3, 4] : [];
+    const mss = this.options.mss ?? segment.mss ?? 536;
+    const options = segment.flags & SYN ? [2, 4, mss >> 8, mss & 255, 1, 3, 3, 4] : [];
     const frame = Buffer.alloc(54 + options.length + segment.payload.length);
     frame.set(this.guestMac, 0);
     frame.set(PEER_MAC, 6);
@@ -236,21 +263,30 @@ export class PeerNetwork implements DeviceDataPlane {
       if (queue === undefined) continue;
       if (n % 16 === 0) queue.wantKicks(false);
       const packet = Buffer.concat([header, frame]);
-      const needed = this.has(MRG_RXBUF) ? Math.ceil(packet.length / RX_BUFFER) : 1;
+      const delivery = this.plan(packet.length);
+      if (frame.readUInt16BE(12) === 0x0800) this.options.tamper?.(delivery);
       // What finds no buffer is lost.
-      if (queue.available() < needed) continue;
-      packet.writeUInt16LE(needed, 10);
-      for (let at = 0; at < packet.length;) {
-        const chain = queue.take();
-        const room = chain?.writable[0];
-        if (chain === undefined || room === undefined) throw new Error('no writable buffer in a receive queue');
-        const piece = packet.subarray(at, at + room.length);
-        room.set(piece);
-        queue.use(chain.head, piece.length);
-        at += piece.length;
+      if (queue.available() < delivery.pieces.length) continue;
+      packet.writeUInt16LE(delivery.numBuffers, 10);
+      const chains = delivery.pieces.map(() => queue.take());
+      if (delivery.backwards) chains.reverse();
+      let at = 0;
+      for (const [k, length] of delivery.pieces.entries()) {
+        const chain = chains[k];
+        if (chain?.writable.length !== 1) throw new Error('no writable buffer in a receive queue');
+        chain.writable[0].set(packet.subarray(at, at + length));
+        queue.use(chain.head, delivery.used[k]);
+        at += length;
       }
       queue.publish();
     }
+  }
+
+  /** virtio 1.2 §5.1.6.4.1: all buffers but the last are used to the full. */
+  private plan(bytes: number): Delivery {
+    const room = this.has(MRG_RXBUF) ? (this.options.rxBuffer ?? RX_BUFFER) : bytes;
+    const pieces = Array.from({ length: Math.ceil(bytes / room) }, (_, n) => Math.min(bytes - n * room, room));
+    return { pieces, used: [...pieces], numBuffers: pieces.length, backwards: false };
   }
 
   close(): void {

@@ -17,6 +17,8 @@ const SYN = 2;
 const RST = 4;
 const ACK = 16;
 const RETRANSMIT_MS = 15;
+/** That of the driver's windows, bench/driver/frameWriter.ts. */
+const GUEST_WINDOW_SHIFT = 8;
 const WINDOW_SHIFT = 4;
 const WINDOW = 0xffff << WINDOW_SHIFT;
 
@@ -81,6 +83,8 @@ class Connection {
 export class PeerTcp {
   readonly connections = new Map<number, Connection>();
   opened = 0;
+  /** Bytes: the largest receive window that the guest announced, SYNs' included. */
+  largestWindow = 0;
 
   /**
    * @param service what listens on a port: a service, `refuse` or `silent`
@@ -93,8 +97,15 @@ export class PeerTcp {
     private readonly largest: (mss: number) => number,
   ) {}
 
+  /** By connection: bytes that the guest has acknowledged. */
+  acknowledgedBytes(): number[] {
+    return [...this.connections.values()].map(({ una }) => una);
+  }
+
   input(segment: Segment): void {
     const key = segment.localPort * 65_536 + segment.remotePort;
+    const shift = segment.flags & SYN ? 0 : GUEST_WINDOW_SHIFT;
+    this.largestWindow = Math.max(this.largestWindow, segment.window << shift);
     const connection = this.connections.get(key);
     if (segment.flags & RST) {
       this.connections.delete(key);
@@ -136,7 +147,7 @@ export class PeerTcp {
     } else if (acked === 0 && segment.payload.length === 0 && connection.nxt > connection.una) {
       if (++connection.dupAcks === 3) this.goBack(connection);
     }
-    connection.peerWindow = segment.window << 8;
+    connection.peerWindow = segment.window << GUEST_WINDOW_SHIFT;
     const ahead = (segment.sequence - connection.rcvNxt) | 0;
     if (segment.payload.length > 0 || segment.flags & FIN) connection.ackDue = true;
     if (ahead <= 0 && -ahead <= segment.payload.length) {
