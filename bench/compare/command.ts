@@ -4,7 +4,7 @@ import { Option } from 'commander';
 import type { Command } from 'commander';
 import { UsageError } from '../../src/errors.js';
 import { integer } from '../crr/arguments.js';
-import { number } from '../load/arguments.js';
+import { congestionOption, number } from '../load/arguments.js';
 import { addPasst, installedPasst, passtMode } from '../peers/passt.js';
 import type { Passt } from '../peers/passt.js';
 import { addPeer, requireDistinct } from '../peers/peer.js';
@@ -34,6 +34,7 @@ interface Flags {
   readonly seconds: number;
   readonly warmup: number;
   readonly port: number;
+  readonly congestion?: string;
   readonly for: number;
   readonly json?: string;
   readonly html?: string;
@@ -51,6 +52,7 @@ export function registerCompare(bench: Command): void {
     .option('--seconds <s>', 'measured time of a run', number(0.1, 3_600), 2)
     .option('--warmup <s>', 'time before that', number(0, 600), 1)
     .option('-p, --port <n>', "the servers' first port", integer(1, 65_500), 18_000)
+    .addOption(congestionOption())
     .option('--for <s>', 'begin no further run after so many seconds', number(0, 1e6), Infinity)
     .option('--resume', 'go on with the report of --json')
     .option('--json <file>', 'write the report as JSON, after each run')
@@ -95,6 +97,7 @@ async function run(flags: Flags): Promise<void> {
     maxRounds: Math.max(flags.rounds, flags.maxRounds ?? 0),
     seconds: flags.seconds,
     warmup: flags.warmup,
+    ...(flags.congestion !== undefined && { congestion: flags.congestion }),
   };
   const passt = flags.passt ?? (flags.peers ? usablePasst() : []);
   const contenders = listContenders({ ...flags, passt, peers: flags.peer });
@@ -143,7 +146,7 @@ function earlierRuns(
   path: string | undefined,
   contenders: readonly Contender[],
   loads: readonly Load[],
-  { seconds, warmup }: CompareSettings,
+  { seconds, warmup, congestion }: CompareSettings,
 ): CompareReport['runs'] {
   if (path === undefined) throw new UsageError('--resume goes on with the report of --json; name it');
   if (!existsSync(path)) return [];
@@ -151,6 +154,7 @@ function earlierRuns(
   const same =
     earlier.settings.seconds === seconds &&
     earlier.settings.warmup === warmup &&
+    earlier.settings.congestion === congestion &&
     sameNames(
       earlier.contenders,
       contenders.map(({ info }) => info),

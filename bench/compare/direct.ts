@@ -9,7 +9,7 @@ import { processUsage } from '../load/processUsage.js';
 import { LoadServers } from '../load/servers.js';
 import { compileTool } from '../native/tools.js';
 import type { Load, LoadMode } from './loads.js';
-import type { RunWindow } from './result.js';
+import type { CompareSettings, RunWindow } from './result.js';
 
 const histogramSchema = z.array(z.tuple([z.number().int().min(0).max(HISTOGRAM_BUCKETS), z.number().int()]));
 
@@ -34,8 +34,9 @@ export function hasDirect(load: Load): boolean {
   return MODES.has(load.mode);
 }
 
-export async function measureDirect(load: Load, seconds: number, warmup: number, portBase: number): Promise<RunWindow> {
-  await using servers = await LoadServers.start(portBase, 1);
+export async function measureDirect(load: Load, settings: CompareSettings, portBase: number): Promise<RunWindow> {
+  const { seconds, warmup, congestion } = settings;
+  await using servers = await LoadServers.start(portBase, 1, congestion);
   const before = processUsage(servers.pid);
   const args = [portBase, load.mode, load.flows, 1000 * warmup, 1000 * seconds].map(String);
   const { stdout } = await promisify(execFile)(compileTool('native/direct.c'), args);

@@ -33,9 +33,9 @@ export async function measure(
   settings: CompareSettings,
   portBase: number,
 ): Promise<Measurement> {
-  const { seconds, warmup } = settings;
+  const { seconds, warmup, congestion } = settings;
   if (contender.open === undefined)
-    return { windows: [await measureDirect(load, seconds, warmup, portBase)], offered: [], taken: [] };
+    return { windows: [await measureDirect(load, settings, portBase)], offered: [], taken: [] };
   await using backEnd = await contender.open();
   const { queues: pairs, mtu } = contender.info;
   const options: LoadOptions = {
@@ -45,6 +45,7 @@ export async function measure(
     seconds,
     warmup,
     serverThreads: 1,
+    ...(congestion !== undefined && { congestion }),
     ...(backEnd.pid !== undefined && { pid: backEnd.pid }),
     driver: {
       device: { ...DEVICE_DEFAULTS, pairs, threads: pairs, mtu },

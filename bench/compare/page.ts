@@ -92,7 +92,8 @@ function heading({ machine, settings, date, complete, failures }: CompareReport)
   return html`<h1>Slipway, side by side</h1>
     <p class="lead">
       User-mode networks under the same load driver, in turn: ${rounds} round${rounds === 1 ? '' : 's'} of ${seconds} s
-      each, on ${machine.cores} × ${machine.cpu}, Linux ${machine.kernel}. ${new Date(date).toUTCString()}.
+      each, on ${machine.cores} × ${machine.cpu}, Linux ${machine.kernel}, downloads sent under
+      ${settings.congestion ?? machine.congestion}. ${new Date(date).toUTCString()}.
     </p>
     ${complete ? undefined : html`<p class="note">Not all rounds have been run yet.</p>`}
     ${failures.map(({ contender, load, message }) => html`<p class="note">${contender} failed in ${load}: ${message}</p>`)}`;

@@ -128,6 +128,7 @@ function notes(report: CompareReport): readonly string[] {
   const outlier = cells.some((cell) => Object.values(cell.figures).some(({ outliers }) => outliers.length > 0));
   return [
     `Medians over the rounds, with lowest–highest: ${rounds}, interleaved${report.complete ? '' : ', NOT ALL OF THEM RUN YET'}.`,
+    `Downloads are sent under ${settings.congestion ?? report.machine.congestion}.`,
     'CPU is the back end’s alone, all its threads; kicks and interrupts are per operation; errors are sums over the rounds.',
     ...(outlier
       ? ['* an outlier among the rounds: over 3.5 scaled median absolute deviations, and over 10 %, from the median.']

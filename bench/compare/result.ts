@@ -125,6 +125,7 @@ const settingsSchema = z.object({
   maxRounds: count.describe('rounds are added to a load up to so many while a rate is not settled'),
   seconds: z.number().describe('of a window'),
   warmup: z.number().describe('before each window, s'),
+  congestion: z.string().optional().describe("the servers' congestion control; the host's if left out"),
 });
 
 export const compareReportSchema = z.object({
@@ -138,6 +139,7 @@ export const compareReportSchema = z.object({
     cores: count,
     memoryGiB: z.number(),
     kernel: z.string(),
+    congestion: z.string().describe("TCP's congestion control, unless sockets choose another"),
     node: z.string(),
     hardwareKvm: z.boolean(),
     qemu: z.string().nullable(),

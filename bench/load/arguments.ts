@@ -1,6 +1,6 @@
 /** Parsers of the values of `slipway bench load`'s options. Each throws commander's `InvalidArgumentError` with what is expected. */
 import { existsSync } from 'node:fs';
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { MAX_SOCKET_PATH } from '../../src/config.js';
 import { integer } from '../crr/arguments.js';
 import { REFUSABLE } from '../driver/features.js';
@@ -62,6 +62,14 @@ export function processId(text: string): number {
   const pid = integer(1, LARGEST_PID)(text);
   if (!existsSync(`/proc/${pid}`)) throw new InvalidArgumentError(`There is no process ${pid}.`);
   return pid;
+}
+
+/** Of the sockets that send downloads: those that pace by timers (bbr) cost a receiver on the same host more. */
+export function congestionOption(): Option {
+  return new Option(
+    '--congestion <name>',
+    "the servers' congestion control, as bbr, cubic or reno (default: the host's)",
+  );
 }
 
 /** `CSUM,HOST_TSO4`: features not to take. */

@@ -9,7 +9,17 @@ import { REFUSABLE } from '../driver/features.js';
 import type { FeatureName } from '../driver/features.js';
 import { GUEST_DEFAULTS } from '../driver/loadDriver.js';
 import { formatIpv4, formatMac } from '../driver/network.js';
-import { address, featureList, macAddress, mode, number, powerOfTwo, processId, socketPath } from './arguments.js';
+import {
+  address,
+  congestionOption,
+  featureList,
+  macAddress,
+  mode,
+  number,
+  powerOfTwo,
+  processId,
+  socketPath,
+} from './arguments.js';
 import { checkWritable } from '../report/session.js';
 import { runLoad, workloadOf } from './load.js';
 import type { LoadOptions } from './load.js';
@@ -48,6 +58,7 @@ interface Flags {
   readonly pid?: number;
   readonly serverPid?: number;
   readonly serverThreads: number;
+  readonly congestion?: string;
   readonly json?: string;
 }
 
@@ -113,7 +124,8 @@ function addHostOptions(command: Command): void {
     .option('-p, --port <n>', "the servers' first port", integer(1, 65_500), 18_000)
     .option('--pid <n>', "the back end's process: measure its CPU", processId)
     .option('--server-pid <n>', 'servers that run already: measure their CPU, start none', processId)
-    .option('--server-threads <n>', 'threads of the servers', integer(1, 64), 1);
+    .option('--server-threads <n>', 'threads of the servers', integer(1, 64), 1)
+    .addOption(congestionOption());
 }
 
 async function run(chosen: Mode, flags: Flags): Promise<void> {
@@ -139,6 +151,7 @@ function loadOptions(chosen: Mode, flags: Flags): LoadOptions {
     seconds: flags.seconds,
     warmup: flags.warmup,
     serverThreads: flags.serverThreads,
+    ...(flags.congestion !== undefined && { congestion: flags.congestion }),
     ...(flags.pid !== undefined && { pid: flags.pid }),
     ...(flags.serverPid !== undefined && { serverPid: flags.serverPid }),
     driver: {

@@ -24,6 +24,8 @@ export interface LoadOptions {
   readonly pid?: number;
   readonly serverPid?: number;
   readonly serverThreads: number;
+  /** Congestion control of the servers started here; the host's if left out. */
+  readonly congestion?: string;
 }
 
 const WORKLOADS: Readonly<Record<Mode, WorkloadKind>> = {
@@ -47,7 +49,8 @@ export function workloadOf(mode: Mode): WorkloadKind {
 export async function runLoad(options: LoadOptions, progress: (line: string) => void): Promise<LoadResult> {
   const { mode, driver: setup } = options;
   const own = options.serverPid === undefined && mode !== 'dhcp';
-  await using servers = own ? await LoadServers.start(setup.workload.portBase, options.serverThreads) : undefined;
+  const { serverThreads, congestion } = options;
+  await using servers = own ? await LoadServers.start(setup.workload.portBase, serverThreads, congestion) : undefined;
   const frontEnd = options.listen ? await FrontEnd.listen(options.socket) : FrontEnd.connect(options.socket);
   await using driver = await LoadDriver.start(frontEnd, setup);
   await driver.ready();

@@ -16,10 +16,14 @@ export class LoadServers implements AsyncDisposable {
     readonly portBase: number,
   ) {}
 
-  /** @throws {ServersError} if a port is taken; {CompileError} if there is no compiler */
-  static async start(portBase: number, threads: number): Promise<LoadServers> {
+  /**
+   * @param congestion the servers' congestion control (tcp(7), TCP_CONGESTION); the host's if left out
+   * @throws {ServersError} if a port is taken, or the host has no such congestion control; {CompileError} if there is no compiler
+   */
+  static async start(portBase: number, threads: number, congestion?: string): Promise<LoadServers> {
     const program = compileTool('native/serve.c');
-    const child = spawn(program, [String(portBase), String(threads)], { stdio: ['pipe', 'pipe', 'pipe'] });
+    const args = [String(portBase), String(threads), ...(congestion === undefined ? [] : [congestion])];
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] });
     let complaint = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text));
     const listening = await new Promise<boolean>((resolve) => {

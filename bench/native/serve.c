@@ -1,7 +1,7 @@
 /*
  * serve: the host's end of the load driver's flows (bench/load).
  *
- *     serve [PORT_BASE [THREADS]]                 default 18000 and 1
+ *     serve [PORT_BASE [THREADS [CONGESTION]]]    default 18000, 1, and the host's congestion control
  *
  * Listens on 127.0.0.1 and prints {"portBase":…,"pid":…} once it does. Ends when its standard input ends, so it can't
  * outlive who started it. Each thread has its own listening sockets (SO_REUSEPORT) and its own epoll loop.
@@ -37,6 +37,7 @@ struct stream {
 
 static uint16_t port_base;
 static unsigned threads;
+static const char *congestion;
 static struct stream *streams;
 static uint8_t pattern[2 * PATTERN_LENGTH];
 static int source_fd;
@@ -132,6 +133,9 @@ static void accept_all(int epoll, int listener, enum kind kind, uint8_t *buffer)
 static void listen_for(int epoll, unsigned offset, enum kind kind) {
     uint16_t port = (uint16_t)(port_base + offset);
     int fd = listen_on(PROGRAM, &port, BACKLOG, SOCK_NONBLOCK, threads > 1);
+    /* Connections inherit it. */
+    if (congestion && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, (socklen_t)strlen(congestion)))
+        fail(PROGRAM, congestion, strerror(errno));
     watch(PROGRAM, epoll, fd, EPOLLIN, token(fd, LISTENER, kind));
 }
 
@@ -164,9 +168,10 @@ static void *serve(void *unused) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 3) fail(PROGRAM, "usage", "serve [PORT_BASE [THREADS]]");
+    if (argc > 4) fail(PROGRAM, "usage", "serve [PORT_BASE [THREADS [CONGESTION]]]");
     port_base = argc > 1 ? (uint16_t)number(PROGRAM, "port base", argv[1], 1, 65535 - PORTS) : 18000;
     threads = argc > 2 ? (unsigned)number(PROGRAM, "threads", argv[2], 1, 64) : 1;
+    congestion = argc > 3 ? argv[3] : NULL;
     struct rlimit limit;
     /* sendfile(2) has no MSG_NOSIGNAL: a client's RST must not end us. */
     signal(SIGPIPE, SIG_IGN);

@@ -12,6 +12,8 @@ export interface Machine {
   readonly memoryGiB: number;
   /** Linux release. */
   readonly kernel: string;
+  /** TCP's congestion control, unless sockets choose another (tcp(7), tcp_congestion_control). */
+  readonly congestion: string;
   readonly node: string;
   /** Whether the CPU runs guests itself (`vmx` or `svm` in /proc/cpuinfo): otherwise QEMU emulates them (TCG). */
   readonly hardwareKvm: boolean;
@@ -26,6 +28,7 @@ export function describeMachine(): Machine {
     cores: cpus().length,
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     kernel: release(),
+    congestion: readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim(),
     node: process.version,
     hardwareKvm: /^flags\s*:.*\b(vmx|svm)\b/m.test(readFileSync('/proc/cpuinfo', 'utf8')),
     qemu: versionOf('qemu-system-x86_64'),
@@ -41,7 +44,7 @@ export function machineLine(machine: Machine): string {
   const programs = [machine.qemu, machine.passt].filter((program) => program !== null);
   return [
     `${machine.cores} × ${machine.cpu}, ${machine.memoryGiB} GiB`,
-    `Linux ${machine.kernel}`,
+    `Linux ${machine.kernel}, ${machine.congestion}`,
     `Node ${machine.node}`,
     ...programs,
     guests,

@@ -21,14 +21,14 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('the loopback', () => {
   it.each(loadList('crr-4,rr-2'))('$name', async (load) => {
-    const window = await measureDirect(load, 0.2, 0.05, PORT_BASE);
+    const window = await measureDirect(load, { rounds: 1, maxRounds: 1, seconds: 0.2, warmup: 0.05 }, PORT_BASE);
     expect(window).toMatchObject({ errors: {}, latency: { count: window.operations } });
     expect(window.operations).toBeGreaterThan(0);
     expect(window.seconds).toBeGreaterThanOrEqual(0.2);
   });
 
   it.each(loadList('bulk-tx-2,bulk-rx-2'))('$name', async (load) => {
-    const window = await measureDirect(load, 0.2, 0.05, PORT_BASE);
+    const window = await measureDirect(load, { rounds: 1, maxRounds: 1, seconds: 0.2, warmup: 0.05 }, PORT_BASE);
     expect(window.errors).toEqual({});
     expect(window.streams).toHaveLength(2);
     expect(window.streams.reduce((sum, bytes) => sum + bytes, 0)).toBe(window.bytes);

@@ -16,6 +16,7 @@ function reportOf(cells: readonly CrrCell[], changes: Partial<CrrReport> = {}): 
       memoryGiB: 8,
       kernel: '6.1',
       node: 'v20',
+      congestion: 'cubic',
       hardwareKvm: false,
       qemu: 'QEMU 10',
       passt: null,

@@ -79,6 +79,11 @@ test('servers of another run are no ports to share', async () => {
   await expect(LoadServers.start(PORT_BASE, 2)).rejects.toThrow('Address already in use');
 });
 
+test('the congestion control is set, or named if the host has none such', async () => {
+  await (await LoadServers.start(PORT_BASE + 20, 1, 'reno')).close();
+  await expect(LoadServers.start(PORT_BASE + 20, 1, 'carrier-pigeon')).rejects.toThrow('carrier-pigeon: No such file');
+});
+
 test('the usage of a process, and of none', () => {
   expect(processUsage(servers.pid)).toMatchObject({ threads: 3 });
   expect(processUsage(2 ** 22 + 1)).toBeUndefined();
