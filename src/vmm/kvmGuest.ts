@@ -7,6 +7,7 @@ import { addon } from '../native/addon.js';
 import type { Network } from '../network.js';
 import { GuestConsole } from '../sandbox/guestConsole.js';
 import { Machine } from './machine.js';
+import type { EventPaths } from './platform.js';
 import type { ExitCounts, GuestEnd } from './vcpu.js';
 
 export interface KvmGuestOptions {
@@ -21,6 +22,8 @@ export interface KvmGuestOptions {
   readonly network: { readonly network: Network; readonly queues: number } | undefined;
   /** Where the guest's console goes, beside the tail kept for errors. */
   readonly console: Writable | undefined;
+  /** Forces the ways around irqfd and ioeventfd; what KVM offers if left out. */
+  readonly paths?: EventPaths | undefined;
 }
 
 const nothing = async (): Promise<void> => {};
