@@ -47,12 +47,24 @@ export function hostDirect(settings: GuestSettings): BackEnd {
   };
 }
 
-/** Slipway over vhost-user, one queue pair per vCPU. */
-export async function slipway(settings: GuestSettings, workers: number, mtu: number): Promise<BackEnd> {
+/** How our network gets to its guest: over vhost-user to QEMU, or as the network card of our own VMM. */
+const SLIPWAY = {
+  slipway: { vmm: 'qemu', way: 'vhost-user' },
+  'slipway-vmm': { vmm: 'kvm', way: "Slipway's own VMM" },
+} as const;
+
+/** Slipway, one queue pair per vCPU. */
+export async function slipway(
+  name: keyof typeof SLIPWAY,
+  settings: GuestSettings,
+  workers: number,
+  mtu: number,
+): Promise<BackEnd> {
+  const { vmm, way } = SLIPWAY[name];
   const queues = settings.cpus;
   const network = await Network.create({ workers, queues, mtu, allowHostLoopback: true });
-  const description = `vhost-user, ${queues} queue pairs, ${workers} workers, MTU ${mtu}`;
-  return inGuest('slipway', description, settings, { network, queues }, () => network.close());
+  const description = `${way}, ${counted(queues, 'queue pair')}, ${counted(workers, 'worker')}, MTU ${mtu}`;
+  return inGuest(name, description, settings, { network, queues, vmm }, () => network.close());
 }
 
 /** QEMU's built-in user network, libslirp. */
@@ -72,7 +84,7 @@ export async function passtBackEnd(settings: GuestSettings, passt: Passt): Promi
 
 /** A vhost-user back end that somebody else has started and that leads 10.0.2.2 to the host's 127.0.0.1. */
 export function vhostUserPeer(settings: GuestSettings, { name, path, queues }: Peer): Promise<BackEnd> {
-  const description = `vhost-user at ${path}, ${queues} queue pair${queues === 1 ? '' : 's'}`;
+  const description = `vhost-user at ${path}, ${counted(queues, 'queue pair')}`;
   return inGuest(name, description, settings, { net: { kind: 'vhost-user', path, queues } });
 }
 
@@ -84,7 +96,7 @@ async function inGuest(
   name: string,
   description: string,
   settings: GuestSettings,
-  network: Pick<SandboxOptions, 'network' | 'queues' | 'net'>,
+  network: Pick<SandboxOptions, 'network' | 'queues' | 'vmm' | 'net'>,
   endNetwork: () => Promise<void> = async () => {},
 ): Promise<BackEnd> {
   let sandbox: Sandbox | undefined;
@@ -113,6 +125,10 @@ function guestRunner(sandbox: Sandbox, settings: GuestSettings): BackEnd['run'] 
     const { exitCode, stdout, stderr } = await sandbox.run(['/bin/crr', ...args]);
     return parseCrrRun(exitCode, stdout, stderr);
   };
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 function clientArguments(host: string, settings: GuestSettings, ...numbers: readonly number[]): string[] {

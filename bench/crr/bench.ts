@@ -1,4 +1,5 @@
 /** One run of the CRR benchmark, from the self-test of its server to the report. */
+import { hostArch } from '../../arch/host.js';
 import { describeError } from '../../src/errors.js';
 import { installedPasst } from '../peers/passt.js';
 import type { Passt } from '../peers/passt.js';
@@ -30,8 +31,8 @@ export interface CrrOptions extends CrrSettings {
 const SELF_TEST_COUNT = 1_000;
 const SELF_TEST_WARMUP = 100;
 
-/** Names of the back ends that are always there. */
-const OWN_NAMES = ['host-direct', 'slipway', 'qemu-user'];
+/** Names that no peer may have. */
+const OWN_NAMES = ['host-direct', 'slipway', 'slipway-vmm', 'qemu-user'];
 
 /** A back end that can take part, not yet started. */
 interface Candidate {
@@ -99,11 +100,12 @@ async function testServer(client: string): Promise<ServerSummary['serviceUs']> {
   return (await server.stop()).serviceUs;
 }
 
-/** QEMU, and so its user network, is there for all. */
+/** QEMU, and so its user network, is there for all; our own VMM where it can run a Linux. */
 function listBackEnds(settings: GuestSettings, options: CrrOptions, passt: readonly Passt[]): readonly Candidate[] {
+  const ours = hostArch().canUseKvm() ? (['slipway', 'slipway-vmm'] as const) : (['slipway'] as const);
   return [
     { name: 'host-direct', open: async () => hostDirect(settings) },
-    { name: 'slipway', open: () => slipway(settings, options.workers, options.mtu) },
+    ...ours.map((name) => ({ name, open: () => slipway(name, settings, options.workers, options.mtu) })),
     ...(options.installedPeers ? [{ name: 'qemu-user', open: () => qemuUser(settings) }] : []),
     ...passt.map((each) => ({ name: each.name, open: () => passtBackEnd(settings, each) })),
     ...options.peers.map((peer) => ({ name: peer.name, open: () => vhostUserPeer(settings, peer) })),

@@ -7,13 +7,22 @@ export class LineTail {
   readonly #lines: string[] = [];
   #unfinished = '';
 
-  /** @param limit lines kept */
-  constructor(private readonly limit: number) {}
+  /**
+   * @param limit lines kept
+   * @param passing gets each line once it is whole, as it is kept
+   */
+  constructor(
+    private readonly limit: number,
+    private readonly passing: (line: string) => void = () => {},
+  ) {}
 
   push(chunk: Buffer): void {
     const parts = (this.#unfinished + chunk.toString('latin1')).split('\n');
     this.#unfinished = (parts.pop() ?? '').slice(-MAX_LINE);
-    for (const part of parts) this.#lines.push(clean(part));
+    for (const line of parts.map(clean)) {
+      this.#lines.push(line);
+      this.passing(line);
+    }
     this.#lines.splice(0, this.#lines.length - this.limit);
   }
 

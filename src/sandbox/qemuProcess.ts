@@ -3,7 +3,8 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import type { Duplex, Readable, Writable } from 'node:stream';
-import { GuestPanicError, MissingPieceError, QemuError, SandboxError } from '../errors.js';
+import { MissingPieceError, QemuError, SandboxError } from '../errors.js';
+import { GuestConsole } from './guestConsole.js';
 import { LineTail } from './lineTail.js';
 
 /** Standard input, output and error; then the agent's socket. */
@@ -12,7 +13,7 @@ export const AGENT_FD = 3;
 /** How long QEMU may take to end by itself, ms. */
 const TERM_GRACE = 500;
 
-const CONSOLE_LINES = 40;
+const STDERR_LINES = 40;
 
 export class QemuProcess {
   /** Resolves when QEMU has ended and its output is read. */
@@ -20,8 +21,8 @@ export class QemuProcess {
   /** The socket to the agent's port. */
   readonly agentPort: Duplex;
   readonly #child: ChildProcess;
-  readonly #console = new LineTail(CONSOLE_LINES);
-  readonly #stderr = new LineTail(CONSOLE_LINES);
+  readonly #console = new GuestConsole();
+  readonly #stderr = new LineTail(STDERR_LINES);
 
   private constructor(child: ChildProcess, consoleTarget: Writable | undefined) {
     this.#child = child;
@@ -75,12 +76,9 @@ export class QemuProcess {
 
   #reasonOfEnd(): SandboxError {
     const { exitCode, signalCode } = this.#child;
+    const panic = this.#console.panic();
+    if (panic !== undefined) return panic;
     const tail = this.consoleTail;
-    const panic = tail.find((line) => line.includes('Kernel panic'));
-    if (panic !== undefined) {
-      const complaint = tail.find((line) => line.startsWith('slipway agent: '));
-      return new GuestPanicError(`the guest's kernel panicked: ${complaint ?? panic}`, tail);
-    }
     const said = this.#stderr.lines();
     if (exitCode === 0) return new SandboxError('the guest powered itself off', tail);
     if (exitCode === 127 && said.some((line) => line.startsWith('setpriv: '))) {

@@ -9,6 +9,7 @@ import { hostArch, hostMachineArch } from '../../arch/host.js';
 import { CommandTimeoutError, SandboxClosedError, SandboxError, UsageError } from '../errors.js';
 import type { Network } from '../network.js';
 import { KvmGuest } from '../vmm/kvmGuest.js';
+import type { EventPaths } from '../vmm/platform.js';
 import { AgentChannel } from './agentChannel.js';
 import type { Command, CommandResult, CommandStreams } from './command.js';
 import type { TerminalSize } from './frames.js';
@@ -51,6 +52,11 @@ export interface SandboxOptions {
    * `net` or `accelerator: 'tcg'` asks for what only QEMU has.
    */
   readonly vmm?: Vmm | 'auto' | undefined;
+  /**
+   * Makes Slipway's own VMM do without KVM_IRQFD or KVM_IOEVENTFD, slower, to find out whether they are to blame; what KVM
+   * has is used if left out.
+   */
+  readonly eventPaths?: EventPaths | undefined;
   /** Where the guest's console goes. */
   readonly console?: Writable | undefined;
   /** How long the guest may take to boot, ms; 120,000 if left out. */
@@ -233,7 +239,7 @@ function chooseVmm({ vmm = 'auto', net }: SandboxOptions, accelerator: Accelerat
 }
 
 function startOwn(options: SandboxOptions, arch: Arch, kernel: string, initramfs: string): Promise<KvmGuest> {
-  const { cpus = 1, memoryMiB = 512, network, net, kernelParameters = [], console } = options;
+  const { cpus = 1, memoryMiB = 512, network, net, kernelParameters = [], console, eventPaths } = options;
   if (network !== undefined && net !== undefined)
     throw new UsageError('a sandbox takes either network or net, not both');
   const machineArch = hostMachineArch();
@@ -248,6 +254,7 @@ function startOwn(options: SandboxOptions, arch: Arch, kernel: string, initramfs
     commandLine: [...parameters, ...arch.kernelParameters, ...kernelParameters].join(' '),
     network: network === undefined ? undefined : { network, queues: options.queues ?? cpus },
     console,
+    paths: eventPaths,
   });
 }
 

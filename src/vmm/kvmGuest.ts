@@ -2,11 +2,12 @@
 import { Duplex, type Writable } from 'node:stream';
 import type { MachineArch } from '../../arch/machine.js';
 import { VirtioNetPci } from '../../device/pci/virtioNetPci.js';
-import { GuestPanicError, SandboxError } from '../errors.js';
+import { SandboxError } from '../errors.js';
 import { addon } from '../native/addon.js';
 import type { Network } from '../network.js';
-import { LineTail } from '../sandbox/lineTail.js';
+import { GuestConsole } from '../sandbox/guestConsole.js';
 import { Machine } from './machine.js';
+import type { EventPaths } from './platform.js';
 import type { ExitCounts, GuestEnd } from './vcpu.js';
 
 export interface KvmGuestOptions {
@@ -21,9 +22,9 @@ export interface KvmGuestOptions {
   readonly network: { readonly network: Network; readonly queues: number } | undefined;
   /** Where the guest's console goes, beside the tail kept for errors. */
   readonly console: Writable | undefined;
+  /** Forces the ways around irqfd and ioeventfd; what KVM offers if left out. */
+  readonly paths?: EventPaths | undefined;
 }
-
-const CONSOLE_LINES = 40;
 
 const nothing = async (): Promise<void> => {};
 
@@ -35,7 +36,7 @@ export class KvmGuest {
     private readonly machine: Machine,
     /** The stream to the agent's port. */
     readonly agentPort: Duplex,
-    private readonly tail: LineTail,
+    private readonly console: GuestConsole,
     private readonly detach: () => Promise<void>,
   ) {
     this.ended = machine.ended.then((end) => this.#reasonOfEnd(end));
@@ -48,13 +49,13 @@ export class KvmGuest {
    * @throws {SlipwayError} when memory is too small, or can't be had
    */
   static async start(options: KvmGuestOptions): Promise<KvmGuest> {
-    const tail = new LineTail(CONSOLE_LINES);
+    const console = new GuestConsole();
     const port = new Duplex({ read: () => undefined });
     const machine = await Machine.create({
       ...options,
       addon,
       onConsole: (bytes) => {
-        tail.push(bytes);
+        console.push(bytes);
         options.console?.write(bytes);
       },
       onAgent: (bytes) => void port.push(bytes),
@@ -67,7 +68,7 @@ export class KvmGuest {
     try {
       if (options.network !== undefined) detach = await attach(machine, options.network);
       machine.start();
-      return new KvmGuest(machine, port, tail, detach);
+      return new KvmGuest(machine, port, console, detach);
     } catch (error) {
       await machine.close();
       await detach();
@@ -77,7 +78,7 @@ export class KvmGuest {
 
   /** The last lines of the guest's console. */
   get consoleTail(): string[] {
-    return this.tail.lines();
+    return this.console.lines();
   }
 
   /** Exits of its vCPUs to this process so far. */
@@ -92,12 +93,9 @@ export class KvmGuest {
   }
 
   #reasonOfEnd(end: GuestEnd): SandboxError {
+    const panic = this.console.panic();
+    if (panic !== undefined) return panic;
     const tail = this.consoleTail;
-    const panic = tail.find((line) => line.includes('Kernel panic'));
-    if (panic !== undefined) {
-      const complaint = tail.find((line) => line.startsWith('slipway agent: '));
-      return new GuestPanicError(`the guest's kernel panicked: ${complaint ?? panic}`, tail);
-    }
     if (end.kind === 'failed') return new SandboxError(`the guest was stopped: ${end.message}`, tail);
     const how = end.kind === 'reset' ? 'the guest rebooted' : 'the guest powered itself off';
     return new SandboxError(how, tail);

@@ -1,4 +1,4 @@
-/** The VMMs that the nested tests drive: `qemu` is QEMU with `-accel kvm` and Slipway behind vhost-user. */
+/** The VMMs that the nested tests drive: `kvm` is Slipway's own, `qemu` is QEMU with `-accel kvm` and Slipway behind vhost-user. */
 import type { Vmm } from './inside/guest.js';
 
-export const VMMS: readonly Vmm[] = ['qemu'];
+export const VMMS: readonly Vmm[] = ['qemu', 'kvm'];

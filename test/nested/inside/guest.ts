@@ -7,6 +7,9 @@ import { SlipwayError } from '../../../src/errors.js';
 import { Network } from '../../../src/network.js';
 import { Sandbox } from '../../../src/sandbox/sandbox.js';
 import type { CommandResult } from '../../../src/sandbox/sandbox.js';
+import type { EventPaths } from '../../../src/vmm/platform.js';
+import { traced } from './kvmTrace.js';
+import type { KvmActivity } from './kvmTrace.js';
 
 export type Vmm = 'kvm' | 'qemu';
 
@@ -26,13 +29,14 @@ export class Guest implements AsyncDisposable {
     readonly bootMs: number,
   ) {}
 
-  static async start(vmm: Vmm, cpus: number): Promise<Guest> {
+  static async start(vmm: Vmm, cpus: number, eventPaths?: EventPaths): Promise<Guest> {
     const server = await GuestServer.start();
     const network = await Network.create({ workers: Math.min(cpus, 2), queues: cpus, allowHostLoopback: true });
     try {
       const files = { '/usr/sbin/ethtool': '/usr/sbin/ethtool', '/bin/crr': compileTool('guest/crr.c') };
       const begin = performance.now();
-      const sandbox = await Sandbox.start({ ...vmmOption(vmm), network, cpus, memoryMiB: GUEST_MEMORY_MIB, files });
+      const options = { ...vmmOption(vmm), cpus, memoryMiB: GUEST_MEMORY_MIB, files, eventPaths };
+      const sandbox = await Sandbox.start({ ...options, network });
       const guest = new Guest(sandbox, network, server, performance.now() - begin);
       if (sandbox.networkComplaint !== '') throw new GuestError(sandbox.networkComplaint);
       return guest;
@@ -52,9 +56,19 @@ export class Guest implements AsyncDisposable {
 
   /** @throws {ClientError} if the client doesn't run */
   async crr(flows: number, count: number): Promise<CrrRun> {
-    const command = ['/bin/crr', '10.0.2.2', this.server.crrPort, flows, count].map(String);
-    const { exitCode, stdout, stderr }: CommandResult = await this.sandbox.run(command);
+    const { exitCode, stdout, stderr }: CommandResult = await this.sandbox.run(this.#client(flows, count));
     return parseCrrRun(exitCode, stdout, stderr);
+  }
+
+  /** The same, and what KVM did meanwhile; what the client printed crosses the agent's port afterwards. */
+  async tracedCrr(flows: number, count: number): Promise<{ run: CrrRun; activity: KvmActivity }> {
+    const command = `${this.#client(flows, count).join(' ')} > /tmp/crr.json`;
+    const activity = await traced(() => this.shell(command));
+    return { run: parseCrrRun(0, await this.shell('cat /tmp/crr.json'), ''), activity };
+  }
+
+  #client(flows: number, count: number): string[] {
+    return ['/bin/crr', '10.0.2.2', this.server.crrPort, flows, count].map(String);
   }
 
   interrupts(): Promise<string> {

@@ -1,6 +1,5 @@
 /** `life VMM CPUS`: a guest's life: interrupts under load, its queue pairs changed, its driver reloaded, then another guest. */
 import { Guest, report, scriptArguments } from './guest.js';
-import { traced } from './kvmTrace.js';
 
 /** Few: an emulated level 1 does some twenty CRRs a second, and fewer the more vCPUs share it. */
 const MEASURED = 40;
@@ -13,7 +12,7 @@ const { vmm, cpus } = scriptArguments();
 
 async function firstGuest(): Promise<object> {
   await using guest = await Guest.start(vmm, cpus);
-  const { result: run, activity } = await traced(() => guest.crr(cpus, MEASURED));
+  const { run, activity } = await guest.tracedCrr(cpus, MEASURED);
   const interrupts = await guest.interrupts();
   const [, underLoad] = await Promise.all([changeQueues(guest), guest.crr(cpus, MEASURED)]);
 
