@@ -56,12 +56,20 @@ export interface ServedDevice {
   close(): Promise<void>;
 }
 
+export interface AttachOptions {
+  /** Queue pairs of this device; the network's if left out. */
+  readonly queues?: number;
+  /** Told when the network is closed before the device is detached: there is no network from then on. */
+  readonly networkClosed?: () => void;
+}
+
 /** A device for a VMM in this process. */
 export interface AttachedDevice {
   /** Driven by whoever attached it. */
   readonly device: DeviceDataPlane;
   readonly config: DeviceConfig;
   readonly warn: (message: string) => void;
+  /** Gives the device back. Nothing to do once the network is closed. */
   detach(): Promise<void>;
 }
 
@@ -74,14 +82,28 @@ export interface NetworkStats {
   readonly workers: readonly WorkerState[];
   /** How long each stage of a packet's way took, over all workers; `undefined` without `timing`. */
   readonly stages: Record<StageName, StageTimes> | undefined;
-  /** Chains that went through each queue of each device. */
-  readonly devices: readonly { path: string; connected: boolean; receiveChains: number[]; transmitChains: number[] }[];
+  readonly devices: readonly DeviceStats[];
+}
+
+export interface DeviceStats {
+  /** The vhost-user socket; `undefined` for a device of a VMM in this process. */
+  readonly path: string | undefined;
+  /** Whether a front end, or such a VMM, has it. */
+  readonly connected: boolean;
+  /** Chains that went through each receive queue, and through each transmit queue. */
+  readonly receiveChains: readonly number[];
+  readonly transmitChains: readonly number[];
 }
 
 interface Served {
   readonly path: string;
   readonly device: PoolDevice;
   readonly server: VhostUserServer;
+}
+
+interface Attached {
+  readonly device: PoolDevice;
+  readonly networkClosed: () => void;
 }
 
 const MAX_PAIRS = 64;
@@ -92,6 +114,7 @@ const GUEST_MAC = Uint8Array.of(0x52, 0x54, 0x00, 0x12, 0x34, 0x56);
 
 export class Network implements AsyncDisposable {
   private readonly served = new Set<Served>();
+  private readonly attached = new Set<Attached>();
   private closing: Promise<void> | undefined;
 
   private constructor(
@@ -177,13 +200,19 @@ export class Network implements AsyncDisposable {
     };
   }
 
-  /** Gives a device to a VMM in this process. Detach it before the network is closed. */
-  async attach(options: Pick<ServeOptions, 'queues'> = {}): Promise<AttachedDevice> {
+  /** Gives a device to a VMM in this process. */
+  async attach(options: AttachOptions = {}): Promise<AttachedDevice> {
     const pairs = integer('queues', options.queues ?? this.config.pairs, 1, this.config.pairs);
     const config: DeviceConfig = { mac: GUEST_MAC, mtu: this.config.mtu, pairs };
     const device = await this.pool.attach(config);
+    const attached: Attached = { device, networkClosed: options.networkClosed ?? (() => undefined) };
+    this.attached.add(attached);
     const { log } = this;
-    return { device, config, warn: (message) => log.warn(message), detach: () => device.detach() };
+    return { device, config, warn: (message) => log.warn(message), detach: () => this.detach(attached) };
+  }
+
+  private async detach(attached: Attached): Promise<void> {
+    if (this.attached.delete(attached)) await attached.device.detach();
   }
 
   private async unserve(served: Served): Promise<void> {
@@ -196,15 +225,10 @@ export class Network implements AsyncDisposable {
     const workers = this.pool.states();
     const sum = (name: CounterName): number => workers.reduce((total, { counters }) => total + counters[name], 0);
     const counters = Object.fromEntries(COUNTER_NAMES.map((name) => [name, sum(name)])) as Record<CounterName, number>;
-    const devices = [...this.served].map(({ path, device, server }) => {
-      const chains = device.chains();
-      return {
-        path,
-        connected: server.connected,
-        receiveChains: chains.filter((_, queue) => queue % 2 === 0),
-        transmitChains: chains.filter((_, queue) => queue % 2 === 1),
-      };
-    });
+    const devices = [
+      ...[...this.served].map(({ path, device, server }) => deviceStats(path, device, server.connected)),
+      ...[...this.attached].map(({ device }) => deviceStats(undefined, device, true)),
+    ];
     const flows = workers.reduce((total, { flows: own }) => total + own, 0);
     return { flows, counters, workers, stages: this.pool.stages(), devices };
   }
@@ -219,14 +243,18 @@ export class Network implements AsyncDisposable {
     return this.pool.injectFault(worker);
   }
 
-  /** Ends all devices and workers, within a second. Connections are reset. */
+  /** Ends all devices and workers, within a second. Connections are reset. Guests live on, without a network. */
   close(): Promise<void> {
     this.closing ??= this.shutDown();
     return this.closing;
   }
 
   private async shutDown(): Promise<void> {
-    const left = Promise.all([...this.served].map((served) => this.unserve(served)));
+    for (const { networkClosed } of this.attached) networkClosed();
+    const left = Promise.all([
+      ...[...this.served].map((served) => this.unserve(served)),
+      ...[...this.attached].map((attached) => this.detach(attached)),
+    ]);
     // A worker that was given up may leave a device waiting: without workers it waits no more.
     const patience = new AbortController();
     await Promise.race([left, delay(DETACH_MS, undefined, { signal: patience.signal }).catch(() => undefined)]);
@@ -238,6 +266,16 @@ export class Network implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function deviceStats(path: string | undefined, device: PoolDevice, connected: boolean): DeviceStats {
+  const chains = device.chains();
+  return {
+    path,
+    connected,
+    receiveChains: chains.filter((_, queue) => queue % 2 === 0),
+    transmitChains: chains.filter((_, queue) => queue % 2 === 1),
+  };
 }
 
 function engineOf(choice: EngineChoice, log: Logger): EngineName {

@@ -106,10 +106,13 @@ async function attach(
   machine: Machine,
   { network, queues }: NonNullable<KvmGuestOptions['network']>,
 ): Promise<() => Promise<void>> {
-  const { device, config, warn, detach } = await network.attach({ queues });
+  let card: VirtioNetPci | undefined;
+  const networkClosed = (): void => card?.setLink(false);
+  const { device, config, warn, detach } = await network.attach({ queues, networkClosed });
   await device.setMemory(machine.memory);
-  machine.plug(
-    (platform) => new VirtioNetPci({ addon, platform, dataPlane: device, config, memory: machine.memory, warn }),
-  );
+  machine.plug((platform) => {
+    card = new VirtioNetPci({ addon, platform, dataPlane: device, config, memory: machine.memory, warn });
+    return card;
+  });
   return detach;
 }

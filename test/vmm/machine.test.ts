@@ -1,4 +1,5 @@
 /** Machines on any /dev/kvm: start, console, ends, pause, stop. */
+import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { x86_64Machine } from '../../arch/x86_64/machine.js';
 import { addon } from '../../src/native/addon.js';
@@ -64,6 +65,22 @@ describe.runIf(haveKvm())('a machine on /dev/kvm (skipped where there is none)',
     await until(() => text().includes('vCPU 1'));
     await machine.close();
     expect(await machine.ended).toEqual({ kind: 'closed' });
+  });
+
+  it('leaves no descriptor, thread or mapping behind', async () => {
+    const held = (): number[] => ['fd', 'task', 'map_files'].map((kind) => readdirSync(`/proc/self/${kind}`).length);
+    const round = async (): Promise<void> => {
+      const { machine, text } = await start();
+      machine.start();
+      await until(() => text().includes('vCPU 1'));
+      await machine.close();
+    };
+    await round();
+    const before = held();
+    const rounds = 20;
+    for (let n = 0; n < rounds; n++) await round();
+    // The test's own process may have opened something meanwhile: what leaks does so each time.
+    for (const [kind, count] of held().entries()) expect(count - before[kind]!).toBeLessThan(rounds);
   });
 
   it('refuses less memory than the kernel takes, and what is no kernel', async () => {
