@@ -2,7 +2,7 @@
 import type { VirtioInterrupts } from './interrupts.js';
 import { NO_VECTOR } from './interrupts.js';
 import type { Lifecycle } from './lifecycle.js';
-import type { VirtioModel } from './model.js';
+import type { VirtioModel } from '../model.js';
 import type { QueueRegisters } from './queueRegisters.js';
 import { type Register, RegisterBlock } from './registers.js';
 

@@ -8,7 +8,7 @@
 import type { MemoryRegion, QueuePlane } from '../dataPlane.js';
 import { VIRTIO_F_RING_RESET } from '../features.js';
 import type { VirtioInterrupts } from './interrupts.js';
-import type { VirtioModel } from './model.js';
+import type { VirtioModel } from '../model.js';
 import type { QueueRegisters } from './queueRegisters.js';
 
 export const STATUS_ACKNOWLEDGE = 1;

@@ -10,7 +10,7 @@ import {
 } from '../features.js';
 import { netConfigSpace, NET_CONFIG_FIELDS, OFFSET_MAC, OFFSET_STATUS } from '../netConfig.js';
 import { VIRTIO_NET_S_ANNOUNCE, VIRTIO_NET_S_LINK_UP } from '../netState.js';
-import type { VirtioModel } from './model.js';
+import type { VirtioModel } from '../model.js';
 import { VirtioPci, type VirtioPciOptions } from './virtioPci.js';
 
 export interface VirtioNetPciOptions extends Omit<VirtioPciOptions, 'model'> {

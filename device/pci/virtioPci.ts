@@ -11,7 +11,7 @@ import { commonConfig, COMMON_CONFIG_SIZE } from './commonConfig.js';
 import { ConfigSpace } from './configSpace.js';
 import { VirtioInterrupts } from './interrupts.js';
 import { Lifecycle } from './lifecycle.js';
-import type { VirtioModel } from './model.js';
+import type { VirtioModel } from '../model.js';
 import { Msix } from './msix.js';
 import { NotifyArea } from './notifyArea.js';
 import type { Platform } from './platform.js';

@@ -1,5 +1,5 @@
 /** What the transport has to know of a device type (virtio 1.2 §5). */
-import type { QueuePlane } from '../dataPlane.js';
+import type { QueuePlane } from './dataPlane.js';
 
 export interface VirtioModel {
   /** Virtio's number of the type (§5), and PCI's class code. */
