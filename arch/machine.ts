@@ -31,7 +31,6 @@ export interface Board {
 
 export interface BoardParts {
   readonly console: UartPort;
-  readonly agent: UartPort;
   /** Takes what the board doesn't know. */
   readonly pci: AccessHandler;
   readonly ended: (end: GuestEnd) => void;
@@ -46,11 +45,8 @@ export interface MachineArch {
   readonly routes: readonly Route[];
   /** The GSI of a PCI device's INTx, by its slot. */
   lineGsi(slot: number): number;
-  /** The GSIs of the two serial ports. */
+  /** The GSI of the console's serial port. */
   readonly consoleGsi: number;
-  readonly agentGsi: number;
-  /** The agent's port, as the guest's kernel names it. */
-  readonly agentPort: string;
   /** The interrupt controller and what else there is one of; before the vCPUs. */
   prepareVm(vm: Vm): void;
   board(parts: BoardParts): Board;

@@ -33,19 +33,12 @@ export interface VirtqueueSetup {
 }
 
 /**
- * One virtio-net device's side of the data plane. Queue 2n is pair n's receive queue, 2n + 1 its transmit queue; queue
- * 2 × pairs is the control queue. Every call resolves once all workers have obeyed: after `setMemory` no thread touches
- * the memory that went, after `stopQueue` no thread touches the queue. Calls are made one at a time.
+ * What serves a device's virtqueues. Every call resolves once whoever serves them has obeyed: after `stopQueue` no thread
+ * touches the queue. Calls are made one at a time.
  */
-export interface DeviceDataPlane {
+export interface QueuePlane {
   /** Virtio feature bits that the driver accepted, for queues started from now on. */
   setFeatures(features: bigint): Promise<void>;
-  /**
-   * Replaces guest memory. Regions don't overlap and each lies within its file. Queues that run go on with their rings in the new memory; a queue whose
-   * rings don't lie in it is stopped and reported broken.
-   * @throws {Error} with `code` when a region can't be mapped; memory is then empty.
-   */
-  setMemory(regions: readonly MemoryRegion[]): Promise<void>;
   startQueue(index: number, setup: VirtqueueSetup): Promise<void>;
   /** Stops a queue, chains in flight given back first. Returns the next available index; what was set up as `lastAvailIdx` if it never ran. */
   stopQueue(index: number): Promise<number>;
@@ -53,14 +46,27 @@ export interface DeviceDataPlane {
   setQueueEnabled(index: number, enabled: boolean): Promise<void>;
   /** Replaces the call eventfd of a started queue. The data plane is done with the old one when this resolves. */
   setCallFd(index: number, callFd: number): Promise<void>;
+  /** Called when a queue was stopped because the driver broke the rules; `reason` names the rule. */
+  onQueueBroken: (index: number, reason: string) => void;
+}
+
+/**
+ * One virtio-net device's side of the data plane. Queue 2n is pair n's receive queue, 2n + 1 its transmit queue; queue
+ * 2 × pairs is the control queue. After `setMemory` no thread touches the memory that went.
+ */
+export interface DeviceDataPlane extends QueuePlane {
+  /**
+   * Replaces guest memory. Regions don't overlap and each lies within its file. Queues that run go on with their rings in the new memory; a queue whose
+   * rings don't lie in it is stopped and reported broken.
+   * @throws {Error} with `code` when a region can't be mapped; memory is then empty.
+   */
+  setMemory(regions: readonly MemoryRegion[]): Promise<void>;
   /** Drops all flows, stops all queues, unmaps all memory: the state before the first call. */
   reset(): Promise<void>;
   /** Number of queue pairs. */
   readonly pairs: number;
   /** What the control queue changes. A front that offers its features resets it and tells it what was negotiated, while no queue runs. */
   readonly net: NetState;
-  /** Called when a queue was stopped because the driver broke the rules; `reason` names the rule. */
-  onQueueBroken: (index: number, reason: string) => void;
 }
 
 /** The network configuration that a device shows its driver (virtio 1.2 §5.1.4) and DHCP hands out. */

@@ -102,10 +102,15 @@ export function usableFeatures(accepted: bigint): bigint {
 
 /** Checks a set of features that the driver of a modern PCI device accepted, which has all of the control queue (§5.1.3.1, §6.1). */
 export function pciFeaturesFault(accepted: bigint): string | undefined {
-  if ((accepted & VIRTIO_F_VERSION_1) === 0n) return 'VERSION_1 is required: the device is no transitional one';
   const rules = [...PREREQUISITES, ...CONTROL_PREREQUISITES];
   const broken = rules.find(([feature, needs]) => (accepted & feature) !== 0n && (accepted & needs) === 0n);
-  return foreignFault(accepted, PCI_DEVICE_FEATURES) ?? broken?.[2];
+  return modernFault(accepted, PCI_DEVICE_FEATURES) ?? broken?.[2];
+}
+
+/** Checks that the driver of a modern device, of whatever type, accepted VERSION_1 (§6.1) and only what was offered (§2.2.2). */
+export function modernFault(accepted: bigint, offered: bigint): string | undefined {
+  if ((accepted & VIRTIO_F_VERSION_1) === 0n) return 'VERSION_1 is required: the device is no transitional one';
+  return foreignFault(accepted, offered);
 }
 
 function foreignFault(accepted: bigint, offered: bigint): string | undefined {

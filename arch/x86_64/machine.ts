@@ -1,4 +1,4 @@
-/** The x86-64 machine: in-kernel interrupt controllers and timer, two serial ports, power management, ports. */
+/** The x86-64 machine: in-kernel interrupt controllers and timer, a serial port, power management, ports. */
 import type { BoardParts, Board, MachineArch } from '../machine.js';
 import type { Route } from '../../src/vmm/kvm.js';
 import { SLEEP_TYPE_OFF } from './acpi.js';
@@ -24,7 +24,6 @@ const IO_APIC_CHIP = 2;
 const IO_APIC_PINS = 24;
 
 const CONSOLE_PORT = 0x3f8;
-const AGENT_PORT = 0x2f8;
 const UART_PORTS = 8;
 const KEYBOARD_COMMAND = 0x64;
 const KEYBOARD_RESET = 0xfe;
@@ -54,8 +53,6 @@ export const x86_64Machine: MachineArch = {
   routes: routes(),
   lineGsi: (slot) => FIRST_LINE_GSI + (slot % LINE_GSIS),
   consoleGsi: 4,
-  agentGsi: 3,
-  agentPort: 'ttyS1',
 
   prepareVm(vm) {
     const { addon, fd } = vm;
@@ -119,8 +116,6 @@ class X86Board implements Board {
   }
 
   private uartAt(port: number): BoardParts['console'] | undefined {
-    const base = port & ~(UART_PORTS - 1);
-    if (base === CONSOLE_PORT) return this.parts.console;
-    return base === AGENT_PORT ? this.parts.agent : undefined;
+    return (port & ~(UART_PORTS - 1)) === CONSOLE_PORT ? this.parts.console : undefined;
   }
 }

@@ -1,9 +1,8 @@
 /** `struct virtio_pci_common_cfg` (virtio 1.2 §4.1.4.3), as registers over a device's life. */
-import { PCI_DEVICE_FEATURES } from '../features.js';
-import type { NetState } from '../netState.js';
 import type { VirtioInterrupts } from './interrupts.js';
 import { NO_VECTOR } from './interrupts.js';
 import type { Lifecycle } from './lifecycle.js';
+import type { VirtioModel } from '../model.js';
 import type { QueueRegisters } from './queueRegisters.js';
 import { type Register, RegisterBlock } from './registers.js';
 
@@ -13,7 +12,7 @@ export const COMMON_CONFIG_SIZE = 0x3c;
 /** A queue that there isn't: reads as nothing, takes nothing. */
 type SelectedQueue = QueueRegisters | undefined;
 
-export function commonConfig(life: Lifecycle, interrupts: VirtioInterrupts, net: NetState): RegisterBlock {
+export function commonConfig(life: Lifecycle, interrupts: VirtioInterrupts, model: VirtioModel): RegisterBlock {
   let deviceWord = 0;
   let driverWord = 0;
   let selected = 0;
@@ -33,7 +32,7 @@ export function commonConfig(life: Lifecycle, interrupts: VirtioInterrupts, net:
 
   return new RegisterBlock([
     { offset: 0x00, size: 4, read: () => deviceWord, write: (value) => void (deviceWord = value) },
-    { offset: 0x04, size: 4, read: () => wordOf(PCI_DEVICE_FEATURES, deviceWord) },
+    { offset: 0x04, size: 4, read: () => wordOf(model.features, deviceWord) },
     { offset: 0x08, size: 4, read: () => driverWord, write: (value) => void (driverWord = value) },
     {
       offset: 0x0c,
@@ -49,7 +48,7 @@ export function commonConfig(life: Lifecycle, interrupts: VirtioInterrupts, net:
     },
     { offset: 0x12, size: 2, read: () => life.queues.length },
     { offset: 0x14, size: 1, read: () => life.deviceStatus, write: (value) => life.setStatus(value) },
-    { offset: 0x15, size: 1, read: () => net.generation & 0xff },
+    { offset: 0x15, size: 1, read: () => model.generation & 0xff },
     { offset: 0x16, size: 2, read: () => selected, write: (value) => void (selected = value) },
     { offset: 0x18, size: 2, read: () => queue()?.size ?? 0, write: (value) => queue()?.setSize(value) },
     {

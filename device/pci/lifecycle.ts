@@ -5,17 +5,10 @@
  * queues until they are as the registers say. A queue runs from DRIVER_OK to reset, while it is enabled and the function
  * may access memory. Steps are taken one after the other, in the order of the writes that asked for them.
  */
-import type { DeviceDataPlane, MemoryRegion } from '../dataPlane.js';
-import {
-  pciFeaturesFault,
-  VIRTIO_F_RING_RESET,
-  VIRTIO_NET_F_CTRL_VQ,
-  VIRTIO_NET_F_GUEST_ANNOUNCE,
-  VIRTIO_NET_F_MQ,
-  VIRTIO_NET_F_STATUS,
-} from '../features.js';
-import { VIRTIO_NET_S_ANNOUNCE, VIRTIO_NET_S_LINK_UP } from '../netState.js';
+import type { MemoryRegion, QueuePlane } from '../dataPlane.js';
+import { VIRTIO_F_RING_RESET } from '../features.js';
 import type { VirtioInterrupts } from './interrupts.js';
+import type { VirtioModel } from '../model.js';
 import type { QueueRegisters } from './queueRegisters.js';
 
 export const STATUS_ACKNOWLEDGE = 1;
@@ -27,9 +20,8 @@ export const STATUS_FAILED = 128;
 const DRIVER_BITS = STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_DRIVER_OK | STATUS_FEATURES_OK | STATUS_FAILED;
 
 export interface LifecycleOptions {
-  readonly dataPlane: DeviceDataPlane;
+  readonly model: VirtioModel;
   readonly memory: readonly MemoryRegion[];
-  readonly mac: Uint8Array;
   readonly warn: (message: string) => void;
   /** Whether the function may access memory (PCI's Bus Master bit). */
   readonly mayAccessMemory: () => boolean;
@@ -46,14 +38,16 @@ export class Lifecycle {
   /** Steps under way, and how many of them. */
   private steps: Promise<void> = Promise.resolve();
   private waiting = 0;
+  private readonly plane: QueuePlane;
 
   constructor(
     private readonly options: LifecycleOptions,
     readonly queues: readonly QueueRegisters[],
     private readonly interrupts: VirtioInterrupts,
   ) {
-    options.dataPlane.net.reset(options.mac);
-    options.dataPlane.onQueueBroken = (queue, reason) => this.queueBroken(queue, reason);
+    this.plane = options.model.plane;
+    options.model.reset();
+    this.plane.onQueueBroken = (queue, reason) => this.queueBroken(queue, reason);
   }
 
   get deviceStatus(): number {
@@ -89,12 +83,9 @@ export class Lifecycle {
 
   /** Which of all queues, and so of all notify addresses, number `index` is under the features that were negotiated; -1: none. */
   placeOf(index: number): number {
-    const last = this.queues.length - 1;
-    if (index > last) return -1;
+    if (index >= this.queues.length) return -1;
     if ((this.status & STATUS_FEATURES_OK) === 0) return index;
-    const control = this.controlIndex(last);
-    if (index < control) return index;
-    return index === control && (this.driverFeatures & VIRTIO_NET_F_CTRL_VQ) !== 0n ? last : -1;
+    return this.options.model.placeOf(index, this.driverFeatures);
   }
 
   /** RING_RESET (§2.6.1). Resolves once the queue is reset. */
@@ -104,15 +95,9 @@ export class Lifecycle {
     return this.settle();
   }
 
-  /** Tells the driver to send gratuitous packets, as after a restore (§5.1.2, GUEST_ANNOUNCE). False: it can't be told. */
-  announce(): boolean {
-    const wanted = VIRTIO_NET_F_GUEST_ANNOUNCE | VIRTIO_NET_F_STATUS;
-    return (this.negotiated & wanted) === wanted && this.changeStatusField(VIRTIO_NET_S_ANNOUNCE, true);
-  }
-
-  /** Plugs the link in or out, as the driver sees it. */
-  setLink(up: boolean): void {
-    this.changeStatusField(VIRTIO_NET_S_LINK_UP, up);
+  /** Tells the driver that the configuration has changed, once it is there to be told (§2.5). */
+  configChanged(): void {
+    if ((this.status & STATUS_DRIVER_OK) !== 0) this.interrupts.configChanged();
   }
 
   /**
@@ -129,7 +114,7 @@ export class Lifecycle {
   /** Stops all queues: the device is unplugged. */
   async close(): Promise<void> {
     await this.reset();
-    this.options.dataPlane.onQueueBroken = () => undefined;
+    this.plane.onQueueBroken = () => undefined;
   }
 
   private get live(): boolean {
@@ -137,20 +122,16 @@ export class Lifecycle {
     return (this.status & both) === both && !this.resetting && this.options.mayAccessMemory();
   }
 
-  private get negotiated(): bigint {
+  /** The features in force; none before FEATURES_OK. */
+  get negotiated(): bigint {
     return (this.status & STATUS_FEATURES_OK) !== 0 ? this.driverFeatures : 0n;
   }
 
   private acceptFeatures(): boolean {
-    const fault = pciFeaturesFault(this.driverFeatures);
+    const fault = this.options.model.featuresFault(this.driverFeatures);
     if (fault === undefined) return true;
     this.options.warn(`the driver's features are refused: ${fault}`);
     return false;
-  }
-
-  /** §5.1.2: the control queue is number 2N, where "N=1 if neither VIRTIO_NET_F_MQ nor VIRTIO_NET_F_RSS are negotiated". */
-  private controlIndex(last: number): number {
-    return (this.driverFeatures & VIRTIO_NET_F_MQ) !== 0n ? last : 2;
   }
 
   private reset(): void | Promise<void> {
@@ -164,7 +145,7 @@ export class Lifecycle {
   private completeReset(): void {
     for (const queue of this.queues) queue.reset();
     this.interrupts.reset();
-    this.options.dataPlane.net.reset(this.options.mac);
+    this.options.model.reset();
     this.driverFeatures = 0n;
     this.status = 0;
     this.resetting = false;
@@ -196,7 +177,7 @@ export class Lifecycle {
 
   private async finishReset(): Promise<void> {
     try {
-      if (this.configured) await this.options.dataPlane.setFeatures(0n);
+      if (this.configured) await this.plane.setFeatures(0n);
     } catch (error) {
       this.options.warn(`the data plane failed: ${String(error)}`);
     } finally {
@@ -209,7 +190,7 @@ export class Lifecycle {
     const { queue: number } = queue.running!;
     queue.running = undefined;
     try {
-      queue.lastAvailIdx = await this.options.dataPlane.stopQueue(number);
+      queue.lastAvailIdx = await this.plane.stopQueue(number);
     } catch (error) {
       // Others still have to stop, and a reset to end.
       this.queueBroken(number, `the data plane failed: ${String(error)}`);
@@ -219,14 +200,14 @@ export class Lifecycle {
   private async run(): Promise<void> {
     if (!this.configured) {
       this.configured = true;
-      this.options.dataPlane.net.negotiate(this.driverFeatures);
-      await this.options.dataPlane.setFeatures(this.driverFeatures);
+      this.options.model.negotiate(this.driverFeatures);
+      await this.plane.setFeatures(this.driverFeatures);
     }
     for (const [number, queue] of this.queues.entries()) {
       const callFd = this.interrupts.callFd(queue.vector);
       if (queue.running === undefined && this.wanted(queue)) await this.start(number, queue, callFd);
       else if (queue.running !== undefined && queue.running.callFd !== callFd && !queue.broken) {
-        await this.options.dataPlane.setCallFd(number, callFd);
+        await this.plane.setCallFd(number, callFd);
         queue.running.callFd = callFd;
       }
     }
@@ -238,9 +219,9 @@ export class Lifecycle {
       this.queueBroken(number, setup);
       return;
     }
-    await this.options.dataPlane.startQueue(number, setup);
+    await this.plane.startQueue(number, setup);
     queue.running = { queue: number, callFd };
-    await this.options.dataPlane.setQueueEnabled(number, true);
+    await this.plane.setQueueEnabled(number, true);
   }
 
   private queueBroken(number: number, reason: string): void {
@@ -252,14 +233,6 @@ export class Lifecycle {
   private needReset(reason: string): void {
     this.options.warn(`the driver has to reset the device: ${reason}`);
     this.status |= STATUS_NEEDS_RESET;
-    if ((this.status & STATUS_DRIVER_OK) !== 0) this.interrupts.configChanged();
-  }
-
-  private changeStatusField(bits: number, set: boolean): boolean {
-    const { net } = this.options.dataPlane;
-    if (((net.status & bits) !== 0) === set) return true;
-    net.setStatus(bits, set);
-    if ((this.status & STATUS_DRIVER_OK) !== 0) this.interrupts.configChanged();
-    return true;
+    this.configChanged();
   }
 }

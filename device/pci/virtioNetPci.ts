@@ -1,199 +1,93 @@
-/**
- * A virtio network device on the PCI bus (virtio 1.2 §4.1, §5.1): a modern device, its structures in one 64-bit memory BAR.
- *
- * The data plane gets each queue's kick eventfd, which is bound to the queue's own notify address, and as call eventfd that
- * of the MSI-X vector which the driver chose: on the way of a packet this thread has no part.
- */
-import type { Addon } from '../../src/native/addon.js';
-import type { DeviceConfig, DeviceDataPlane, MemoryRegion } from '../dataPlane.js';
+/** A virtio network card on the PCI bus (virtio 1.2 §5.1). */
+import type { DeviceConfig, DeviceDataPlane } from '../dataPlane.js';
+import {
+  PCI_DEVICE_FEATURES,
+  pciFeaturesFault,
+  VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_GUEST_ANNOUNCE,
+  VIRTIO_NET_F_MQ,
+  VIRTIO_NET_F_STATUS,
+} from '../features.js';
 import { netConfigSpace, NET_CONFIG_FIELDS, OFFSET_MAC, OFFSET_STATUS } from '../netConfig.js';
-import type { PciFunction } from './bus.js';
-import { commonConfig, COMMON_CONFIG_SIZE } from './commonConfig.js';
-import { ConfigSpace } from './configSpace.js';
-import { VirtioInterrupts } from './interrupts.js';
-import { Lifecycle } from './lifecycle.js';
-import { Msix } from './msix.js';
-import { NotifyArea } from './notifyArea.js';
-import type { Platform } from './platform.js';
-import { QueueRegisters } from './queueRegisters.js';
-import { allOnes, readBytes, type RegisterBlock } from './registers.js';
-import { addVirtioCapabilities, ConfigAccess, NOTIFY_MULTIPLIER } from './virtioCapabilities.js';
+import { VIRTIO_NET_S_ANNOUNCE, VIRTIO_NET_S_LINK_UP } from '../netState.js';
+import type { VirtioModel } from '../model.js';
+import { VirtioPci, type VirtioPciOptions } from './virtioPci.js';
 
-/** The BAR's contents, a page each: a hypervisor may map some of them and not others. */
-const BAR = 0;
-const BAR_SIZE = 0x8000;
-const COMMON = 0x0000;
-const ISR = 0x1000;
-const DEVICE = 0x2000;
-const NOTIFY = 0x3000;
-const MSIX_TABLE = 0x4000;
-const MSIX_PENDING = 0x5000;
-const PAGE = 0x1000;
-
-/** §4.1.2.1: a non-transitional device has revision 1 or higher; its device number is 0x1040 plus virtio's (§5: network card 1). */
-const IDENTITY = {
-  vendor: 0x1af4,
-  device: 0x1041,
-  revision: 1,
-  classCode: 0x02_0000,
-  subsystemVendor: 0x1af4,
-  subsystem: 0x1041,
-  interruptPin: 1,
-} as const;
-
-const QUEUE_SIZE = 256;
-
-export interface VirtioNetPciOptions {
-  readonly addon: Addon;
-  readonly platform: Platform;
+export interface VirtioNetPciOptions extends Omit<VirtioPciOptions, 'model'> {
   /** Driven by this device alone; its memory is set. */
   readonly dataPlane: DeviceDataPlane;
   readonly config: DeviceConfig;
-  /** The guest's memory, as the data plane knows it. */
-  readonly memory: readonly MemoryRegion[];
-  readonly warn: (message: string) => void;
 }
 
-export class VirtioNetPci implements PciFunction {
-  readonly config = new ConfigSpace(IDENTITY);
-  private readonly msix: Msix;
-  private readonly interrupts: VirtioInterrupts;
-  private readonly life: Lifecycle;
-  private readonly common: RegisterBlock;
-  private readonly notify: NotifyArea;
-  private readonly access: ConfigAccess;
-  private readonly kickFds: readonly number[];
+class NetModel implements VirtioModel {
+  readonly deviceId = 1;
+  readonly classCode = 0x02_0000;
+  readonly queues: number;
+  readonly features = PCI_DEVICE_FEATURES;
+  readonly featuresFault = pciFeaturesFault;
+  readonly configLength = NET_CONFIG_FIELDS;
 
-  constructor(private readonly options: VirtioNetPciOptions) {
-    const { addon, platform, dataPlane, config, memory, warn } = options;
-    const count = 2 * config.pairs + 1;
-    this.kickFds = Array.from({ length: count }, () => addon.eventfdCreate());
-    this.config.addMemoryBar(BAR, BAR_SIZE);
-    // A vector for each queue and one for the configuration (§4.1.5.1.2).
-    const messages = platform.interrupts(count + 1);
-    const place = { bar: BAR, tableOffset: MSIX_TABLE, pendingOffset: MSIX_PENDING };
-    this.msix = new Msix(this.config, messages, count + 1, place, warn);
-    this.access = new ConfigAccess(this.config, this.addCapabilities(count));
-    this.interrupts = new VirtioInterrupts(addon, this.config, this.msix, messages, platform.line);
-    const mayAccessMemory = (): boolean => this.config.busMaster;
-    const queues = this.kickFds.map((fd) => new QueueRegisters(QUEUE_SIZE, fd));
-    const { mac } = config;
-    this.life = new Lifecycle({ dataPlane, memory, mac, warn, mayAccessMemory }, queues, this.interrupts);
-    this.common = commonConfig(this.life, this.interrupts, dataPlane.net);
-    this.notify = new NotifyArea(addon, platform.doorbells, this.kickFds, warn);
+  constructor(
+    readonly plane: DeviceDataPlane,
+    private readonly config: DeviceConfig,
+  ) {
+    this.queues = 2 * config.pairs + 1;
   }
 
-  /** Tells the driver to make itself known to the network anew, as after a restore. False: the driver can't be told. */
-  announce(): boolean {
-    return this.life.announce();
+  /** §5.1.2: the control queue is number 2N, where "N=1 if neither VIRTIO_NET_F_MQ nor VIRTIO_NET_F_RSS are negotiated". */
+  placeOf(index: number, features: bigint): number {
+    const last = this.queues - 1;
+    const control = (features & VIRTIO_NET_F_MQ) !== 0n ? last : 2;
+    if (index < control) return index;
+    return index === control && (features & VIRTIO_NET_F_CTRL_VQ) !== 0n ? last : -1;
   }
 
-  /** What the driver sees of the link. */
-  setLink(up: boolean): void {
-    this.life.setLink(up);
+  reset(): void {
+    this.plane.net.reset(this.config.mac);
   }
 
-  /** Device status (§2.1), for those who look at the machine from outside. */
-  get deviceStatus(): number {
-    return this.life.deviceStatus;
+  negotiate(features: bigint): void {
+    this.plane.net.negotiate(features);
   }
 
-  readConfig(offset: number, length: number): number {
-    if (this.access.touches(offset, length)) this.readByAccess();
-    return this.config.read(offset, length);
-  }
-
-  writeConfig(offset: number, length: number, value: number): void | Promise<void> {
-    this.config.write(offset, length, value);
-    if (this.access.touches(offset, length)) return this.writeByAccess();
-    this.notify.place(this.notifyAddress());
-    this.msix.update();
-    this.interrupts.updateLine();
-    return this.life.settle();
-  }
-
-  readBar(_bar: number, offset: number, length: number): number {
-    const inPage = offset % PAGE;
-    switch (offset - inPage) {
-      case COMMON:
-        return this.common.read(inPage, length);
-      case ISR:
-        return inPage === 0 ? this.interrupts.readIsr() : 0;
-      case DEVICE:
-        return readBytes(this.deviceConfig(), inPage, length);
-      case MSIX_TABLE:
-        return inPage < this.msix.tableSize ? this.msix.readTable(inPage, length) : 0;
-      case MSIX_PENDING:
-        return inPage < this.msix.pendingSize ? this.msix.readPending(inPage, length) : 0;
-      default:
-        return 0;
-    }
-  }
-
-  writeBar(_bar: number, offset: number, length: number, value: number): void | Promise<void> {
-    const inPage = offset % PAGE;
-    switch (offset - inPage) {
-      case COMMON:
-        return this.common.write(inPage, length, value);
-      case NOTIFY:
-        return this.notify.written(inPage);
-      case MSIX_TABLE:
-        if (inPage < this.msix.tableSize) this.msix.writeTable(inPage, length, value);
-        return;
-      default:
-        // ISR, the pending bits and, without a legacy driver, the device configuration are read-only (§5.1.4).
-        return;
-    }
-  }
-
-  /** Stops the queues and gives back what the device has. The data plane and the platform are their owners' business. */
-  async close(): Promise<void> {
-    await this.life.close();
-    this.notify.place(undefined);
-    this.msix.close();
-    this.interrupts.close();
-    for (const fd of this.kickFds) this.options.addon.close(fd);
-  }
-
-  private addCapabilities(queues: number): number {
-    return addVirtioCapabilities(this.config, {
-      bar: BAR,
-      common: { offset: COMMON, length: COMMON_CONFIG_SIZE },
-      isr: { offset: ISR, length: 1 },
-      device: { offset: DEVICE, length: NET_CONFIG_FIELDS },
-      notify: { offset: NOTIFY, length: NOTIFY_MULTIPLIER * queues },
-    });
-  }
-
-  private notifyAddress(): number | undefined {
-    const base = this.config.barAddress(BAR);
-    return base === undefined ? undefined : base + NOTIFY;
-  }
-
-  /** The configuration space, with what the control queue and the front changed in it. */
-  private deviceConfig(): Uint8Array {
-    const { config, dataPlane } = this.options;
-    const space = netConfigSpace(config);
-    space.set(dataPlane.net.mac, OFFSET_MAC);
-    space[OFFSET_STATUS] = dataPlane.net.status;
+  /** With what the control queue and the front changed in it. */
+  configSpace(): Uint8Array {
+    const space = netConfigSpace(this.config);
+    space.set(this.plane.net.mac, OFFSET_MAC);
+    space[OFFSET_STATUS] = this.plane.net.status;
     return space;
   }
 
-  private readByAccess(): void {
-    const { access } = this.access;
-    if (access === undefined || !this.reaches(access.bar, access.offset, access.length)) return;
-    this.access.data = this.readBar(access.bar, access.offset, access.length);
+  get generation(): number {
+    return this.plane.net.generation;
+  }
+}
+
+export class VirtioNetPci extends VirtioPci {
+  private readonly dataPlane: DeviceDataPlane;
+
+  constructor({ dataPlane, config, ...options }: VirtioNetPciOptions) {
+    super({ ...options, model: new NetModel(dataPlane, config) });
+    this.dataPlane = dataPlane;
   }
 
-  private writeByAccess(): void | Promise<void> {
-    const { access } = this.access;
-    if (access === undefined || !this.reaches(access.bar, access.offset, access.length)) return;
-    const value = this.access.data & allOnes(access.length);
-    return this.writeBar(access.bar, access.offset, access.length, value >>> 0);
+  /** Tells the driver to send gratuitous packets, as after a restore (§5.1.2, GUEST_ANNOUNCE). False: it can't be told. */
+  announce(): boolean {
+    const wanted = VIRTIO_NET_F_GUEST_ANNOUNCE | VIRTIO_NET_F_STATUS;
+    if ((this.life.negotiated & wanted) !== wanted) return false;
+    this.changeStatus(VIRTIO_NET_S_ANNOUNCE, true);
+    return true;
   }
 
-  /** Works whether memory accesses are on or not: that is what it is for (§4.1.4.9). */
-  private reaches(bar: number, offset: number, length: number): boolean {
-    return bar === BAR && offset + length <= BAR_SIZE;
+  /** Plugs the link in or out, as the driver sees it. */
+  setLink(up: boolean): void {
+    this.changeStatus(VIRTIO_NET_S_LINK_UP, up);
+  }
+
+  private changeStatus(bits: number, set: boolean): void {
+    const { net } = this.dataPlane;
+    if (((net.status & bits) !== 0) === set) return;
+    net.setStatus(bits, set);
+    this.life.configChanged();
   }
 }

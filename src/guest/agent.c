@@ -1,5 +1,5 @@
 /*
- * The guest's process 1 once it has booted: runs the host's commands. It talks over one virtio-serial or serial port in frames,
+ * The guest's process 1 once it has booted: runs the host's commands. It talks over one port of a virtio console in frames,
  * each a header of three little-endian 32-bit words (type, run, payload length) and at most MAX_PAYLOAD bytes.
  * src/sandbox/frames.ts is the other end and names the same types.
  *
@@ -20,7 +20,6 @@
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <unistd.h>
 
 enum { MAX_PAYLOAD = 32768, WINDOW = 262144, HEADER = 12, MAX_RUNS = 64, MAX_STRINGS = 4096, OUTBOX = 1 << 20 };
@@ -350,21 +349,8 @@ static void serve_run(struct run **slot) {
 
 /* -- the loop ------------------------------------------------------------------------------------------------------------ */
 
-/* A serial port, named by whoever started the guest: bytes as they are. */
-static int open_serial(const char *path) {
-  int fd = open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-  struct termios settings;
-  if (fd < 0 || tcgetattr(fd, &settings) < 0) die(path);
-  cfmakeraw(&settings);
-  settings.c_cflag |= CLOCAL;
-  if (tcsetattr(fd, TCSANOW, &settings) < 0) die(path);
-  return fd;
-}
-
-/* A port's name is vportNp1, where N counts the virtio-serial devices; ours is the only one. */
+/* A port's name is vportNpM, where N counts the virtio console devices and M their ports; ours is the only one. */
 static int open_port(void) {
-  const char *serial = getenv("slipway_port");
-  if (serial) return open_serial(serial);
   for (int attempt = 0; attempt < 1000; attempt++) {
     DIR *folder = opendir("/dev");
     for (struct dirent *entry; folder && (entry = readdir(folder));)

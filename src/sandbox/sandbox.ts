@@ -242,11 +242,9 @@ function startOwn(options: SandboxOptions, arch: Arch, kernel: string, initramfs
   const { cpus = 1, memoryMiB = 512, network, net, kernelParameters = [], console, eventPaths } = options;
   if (network !== undefined && net !== undefined)
     throw new UsageError('a sandbox takes either network or net, not both');
-  const machineArch = hostMachineArch();
-  // The agent finds its port in its environment, where the kernel puts parameters that it doesn't know.
-  const parameters = [`console=${arch.console}`, 'quiet', 'panic=-1', `slipway_port=/dev/${machineArch.agentPort}`];
+  const parameters = [`console=${arch.console}`, 'quiet', 'panic=-1'];
   return KvmGuest.start({
-    arch: machineArch,
+    arch: hostMachineArch(),
     cpus,
     memoryMiB,
     kernel,

@@ -1,6 +1,7 @@
 /** A sandbox's guest on Slipway's own VMM, with the face that a guest under QEMU has. */
 import { Duplex, type Writable } from 'node:stream';
 import type { MachineArch } from '../../arch/machine.js';
+import { VirtioConsolePci } from '../../device/pci/virtioConsolePci.js';
 import { VirtioNetPci } from '../../device/pci/virtioNetPci.js';
 import { SandboxError } from '../errors.js';
 import { addon } from '../native/addon.js';
@@ -58,15 +59,12 @@ export class KvmGuest {
         console.push(bytes);
         options.console?.write(bytes);
       },
-      onAgent: (bytes) => void port.push(bytes),
     });
-    port._write = (chunk: Buffer, _encoding, done): void => {
-      machine.sendAgent(chunk);
-      done();
-    };
     let detach = nothing;
     try {
       if (options.network !== undefined) detach = await attach(machine, options.network);
+      // Behind the network card, which is then the guest's virtio0.
+      plugAgentPort(machine, port, (message) => console.push(Buffer.from(`slipway: the agent's port: ${message}\n`)));
       machine.start();
       return new KvmGuest(machine, port, console, detach);
     } catch (error) {
@@ -100,6 +98,18 @@ export class KvmGuest {
     const how = end.kind === 'reset' ? 'the guest rebooted' : 'the guest powered itself off';
     return new SandboxError(how, tail);
   }
+}
+
+/** A virtio console's port, as under QEMU. */
+function plugAgentPort(machine: Machine, port: Duplex, warn: (message: string) => void): void {
+  const output = (bytes: Buffer): void => void port.push(bytes);
+  const console = machine.plug(
+    (platform) => new VirtioConsolePci({ addon, platform, memory: machine.memory, output, warn }),
+  );
+  port._write = (chunk: Buffer, _encoding, done): void => {
+    console.send(chunk);
+    done();
+  };
 }
 
 async function attach(

@@ -22,8 +22,6 @@ export interface MachineOptions {
   readonly commandLine?: string | undefined;
   /** Gets the console's output, byte by byte as the guest writes it, in chunks. */
   readonly onConsole?: ((bytes: Buffer) => void) | undefined;
-  /** Gets what the guest's agent writes to its port. */
-  readonly onAgent?: ((bytes: Buffer) => void) | undefined;
   /** Forces the ways around irqfd and ioeventfd; what KVM offers if left out. */
   readonly paths?: EventPaths | undefined;
   /** What stands for /dev/kvm. */
@@ -82,9 +80,7 @@ export class Machine implements AsyncDisposable {
   readonly #gsis: GsiTable;
   readonly #paths: EventPaths;
   readonly #console: Uart;
-  readonly #agent: Uart;
   readonly #consoleOutput: Output;
-  readonly #agentOutput: Output;
   #memory: MemoryRegion[] = [];
   #nextSlot = 1;
   #exitsFd = -1;
@@ -105,9 +101,7 @@ export class Machine implements AsyncDisposable {
     this.#paths = options.paths ?? offeredPaths(this.#vm);
     this.#gsis = new GsiTable(this.#vm, arch.routes);
     this.#consoleOutput = new Output(options.onConsole ?? (() => undefined));
-    this.#agentOutput = new Output(options.onAgent ?? (() => undefined));
     this.#console = new Uart(this.#consoleOutput.push, this.#edge(arch.consoleGsi));
-    this.#agent = new Uart(this.#agentOutput.push, this.#edge(arch.agentGsi));
   }
 
   /**
@@ -150,7 +144,7 @@ export class Machine implements AsyncDisposable {
     const watcher: FdWatcher = addon.watch(exits, { readable: true }, () => this.#service());
     this.#undo.add(() => watcher.close());
     const ended = (end: GuestEnd): void => this.#end(end);
-    const { handler } = arch.board({ console: this.#console, agent: this.#agent, pci: this.#bus, ended });
+    const { handler } = arch.board({ console: this.#console, pci: this.#bus, ended });
     const { runSize } = this.#vm;
     for (let id = 0; id < cpus; id++) {
       const fd = this.#vm.createVcpu(id);
@@ -171,13 +165,14 @@ export class Machine implements AsyncDisposable {
   }
 
   /** Plugs a PCI function in, before `start`. It is closed with the machine. */
-  plug(make: (platform: Platform) => ClosablePciFunction): void {
+  plug<T extends ClosablePciFunction>(make: (platform: Platform) => T): T {
     const slot = this.#nextSlot++;
     const platform = new KvmPlatform(this.#gsis, this.options.arch.lineGsi(slot), this.#paths);
     this.#undo.add(() => platform.close());
     const pciFunction = make(platform);
     this.#undo.add(() => pciFunction.close());
     this.#bus.add(slot, pciFunction);
+    return pciFunction;
   }
 
   /** Lets the guest run from its first instruction. */
@@ -202,11 +197,6 @@ export class Machine implements AsyncDisposable {
     this.#console.send(bytes);
   }
 
-  /** Input of the agent's port. */
-  sendAgent(bytes: Uint8Array): void {
-    this.#agent.send(bytes);
-  }
-
   /** Ends the guest, whatever it does, and gives everything back. */
   close(): Promise<void> {
     this.#closing ??= this.#shutDown();
@@ -226,7 +216,6 @@ export class Machine implements AsyncDisposable {
 
   #end(end: GuestEnd): void {
     this.#consoleOutput.flush();
-    this.#agentOutput.flush();
     for (const vcpu of this.#vcpus) vcpu.pause();
     this.#ended.resolve(end);
   }
