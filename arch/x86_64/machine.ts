@@ -27,6 +27,9 @@ const CONSOLE_PORT = 0x3f8;
 const UART_PORTS = 8;
 const KEYBOARD_COMMAND = 0x64;
 const KEYBOARD_RESET = 0xfe;
+/** Status and enable registers, then the control register. */
+const PM_PORTS = 6;
+const PM_ENABLE = PM_EVENT + 2;
 /** PM1 control register (ACPI 6.4 §4.8.3.2.1). */
 const SCI_ENABLED = 1;
 const SLEEP_ENABLE = 0x2000;
@@ -44,6 +47,10 @@ function routes(): Route[] {
   return pins.flat();
 }
 
+/** struct kvm_pit_config: port 0x61 goes with the timer, by whose second counter kernels measure their clocks. */
+const PIT_SPEAKER_DUMMY = 1;
+const PIT_CONFIG_WORDS = 16;
+
 export const x86_64Machine: MachineArch = {
   memoryRanges(bytes) {
     if (bytes < LEAST_MEMORY) throw new SlipwayError(`a guest needs at least ${LEAST_MEMORY / 2 ** 20} MiB of memory`);
@@ -59,7 +66,9 @@ export const x86_64Machine: MachineArch = {
     addon.kvmCall(fd, 'KVM_SET_TSS_ADDR', TSS);
     addon.kvmTransfer(fd, 'KVM_SET_IDENTITY_MAP_ADDR', new Uint8Array(BigUint64Array.of(BigInt(IDENTITY_MAP)).buffer));
     addon.kvmCall(fd, 'KVM_CREATE_IRQCHIP', 0);
-    addon.kvmTransfer(fd, 'KVM_CREATE_PIT2', new Uint8Array(64));
+    const timer = new Uint32Array(PIT_CONFIG_WORDS);
+    timer[0] = PIT_SPEAKER_DUMMY;
+    addon.kvmTransfer(fd, 'KVM_CREATE_PIT2', new Uint8Array(timer.buffer));
   },
 
   board: (parts) => new X86Board(parts),
@@ -77,45 +86,75 @@ class X86Board implements Board {
     read: this.read.bind(this),
     write: this.write.bind(this),
   };
-  private pmEnable = 0;
+  private readonly pmEnable = new Uint8Array(2);
 
   constructor(private readonly parts: BoardParts) {}
 
   private read(space: 'io' | 'memory', address: number, length: number): number {
-    if (space === 'memory') return this.parts.pci.read(space, address, length);
-    const uart = this.uartAt(address);
-    if (uart !== undefined) return uart.read(address & (UART_PORTS - 1));
-    switch (address) {
-      case PM_EVENT:
-        return length === 4 ? this.pmEnable << 16 : 0;
-      case PM_EVENT + 2:
-        return this.pmEnable;
-      case PM_CONTROL:
-        return SCI_ENABLED;
-      case KEYBOARD_COMMAND:
-        // Nothing in its buffers: ready for a command.
-        return 0;
-      default:
-        return this.parts.pci.read(space, address, length);
-    }
+    if (space === 'memory' || !isOnBoard(address, length)) return this.parts.pci.read(space, address, length);
+    let value = 0;
+    for (let n = 0; n < length; n++) value += this.readPort(address + n) * 2 ** (8 * n);
+    return value;
   }
 
   private write(space: 'io' | 'memory', address: number, length: number, value: number): void | Promise<void> {
-    if (space === 'memory') return this.parts.pci.write(space, address, length, value);
-    const uart = this.uartAt(address);
-    if (uart !== undefined) return uart.write(address & (UART_PORTS - 1), value & 0xff);
-    if (address === PM_EVENT + 2) this.pmEnable = value & 0xffff;
-    else if (address === PM_CONTROL) this.powerWritten(value);
-    else if (address === KEYBOARD_COMMAND && value === KEYBOARD_RESET) this.parts.ended({ kind: 'reset' });
-    else if (address === RESET_PORT && length === 1 && (value & RESET_CPU) !== 0) this.parts.ended({ kind: 'reset' });
-    else return this.parts.pci.write(space, address, length, value);
+    if (space === 'io' && address === RESET_PORT && length === 1) return this.resetWritten(value);
+    if (space === 'memory' || !isOnBoard(address, length)) return this.parts.pci.write(space, address, length, value);
+    for (let n = 0; n < length; n++) this.writePort(address + n, (value >>> (8 * n)) & 0xff);
   }
 
-  private powerWritten(value: number): void {
+  private readPort(port: number): number {
+    if (isConsole(port)) return this.parts.console.read(port - CONSOLE_PORT);
+    switch (port) {
+      case PM_ENABLE:
+      case PM_ENABLE + 1:
+        return this.pmEnable[port - PM_ENABLE]!;
+      case PM_CONTROL:
+        return SCI_ENABLED;
+      case PM_EVENT:
+      case PM_EVENT + 1:
+      case PM_CONTROL + 1:
+      // The keyboard controller has nothing in its buffers: ready for a command.
+      case KEYBOARD_COMMAND:
+        return 0;
+      default:
+        return 0xff;
+    }
+  }
+
+  private writePort(port: number, value: number): void {
+    if (isConsole(port)) return this.parts.console.write(port - CONSOLE_PORT, value);
+    switch (port) {
+      case PM_ENABLE:
+      case PM_ENABLE + 1:
+        this.pmEnable[port - PM_ENABLE] = value;
+        break;
+      case PM_CONTROL + 1:
+        this.sleepWritten(value << 8);
+        break;
+      case KEYBOARD_COMMAND:
+        if (value === KEYBOARD_RESET) this.parts.ended({ kind: 'reset' });
+        break;
+      default:
+        break;
+    }
+  }
+
+  private resetWritten(value: number): void {
+    if ((value & RESET_CPU) !== 0) this.parts.ended({ kind: 'reset' });
+  }
+
+  private sleepWritten(value: number): void {
     if ((value & SLEEP_ENABLE) !== 0 && ((value >> 10) & 7) === SLEEP_TYPE_OFF) this.parts.ended({ kind: 'powerOff' });
   }
+}
 
-  private uartAt(port: number): BoardParts['console'] | undefined {
-    return (port & ~(UART_PORTS - 1)) === CONSOLE_PORT ? this.parts.console : undefined;
-  }
+function isConsole(port: number): boolean {
+  return port >= CONSOLE_PORT && port < CONSOLE_PORT + UART_PORTS;
+}
+
+/** Whether an access touches ports of the board, which are a byte wide: a longer one is several, the first byte first. */
+function isOnBoard(port: number, length: number): boolean {
+  const overlaps = (first: number, count: number): boolean => port < first + count && port + length > first;
+  return overlaps(CONSOLE_PORT, UART_PORTS) || overlaps(PM_EVENT, PM_PORTS) || overlaps(KEYBOARD_COMMAND, 1);
 }

@@ -94,7 +94,10 @@ export class KvmGuest {
     const panic = this.console.panic();
     if (panic !== undefined) return panic;
     const tail = this.consoleTail;
-    if (end.kind === 'failed') return new SandboxError(`the guest was stopped: ${end.message}`, tail);
+    if (end.kind === 'failed') return new SandboxError(`vCPU ${end.vcpu} was stopped: ${end.message}`, tail);
+    if (end.kind === 'tripleFault') {
+      return new SandboxError(`the guest crashed: vCPU ${end.vcpu} shut down by a triple fault`, tail);
+    }
     const how = end.kind === 'reset' ? 'the guest rebooted' : 'the guest powered itself off';
     return new SandboxError(how, tail);
   }

@@ -148,7 +148,7 @@ export class Machine implements AsyncDisposable {
     const { runSize } = this.#vm;
     for (let id = 0; id < cpus; id++) {
       const fd = this.#vm.createVcpu(id);
-      const vcpu = new Vcpu({ addon, fd, runSize, exits, handler, counts: this.exits, ended });
+      const vcpu = new Vcpu({ addon, id, fd, runSize, exits, handler, counts: this.exits, ended });
       this.#vcpus.push(vcpu);
       arch.prepareVcpu(this.#vm, fd, id, cpus, entry);
     }

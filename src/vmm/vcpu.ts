@@ -1,5 +1,6 @@
 /** One vCPU: its thread, and its exits as they lie in `struct kvm_run` (linux/kvm.h). */
 import type { AddressSpace } from '../../device/pci/platform.js';
+import { describeError } from '../errors.js';
 import type { Addon, MappedRegion } from '../native/addon.js';
 
 /** What answers the guest's accesses to ports and to memory that is none. */
@@ -13,8 +14,10 @@ export interface AccessHandler {
 /** Why a guest came to its end. */
 export type GuestEnd =
   | { readonly kind: 'reset' | 'powerOff' | 'closed' }
+  /** A vCPU met a fault while it delivered another's double fault: it has shut itself down. */
+  | { readonly kind: 'tripleFault'; readonly vcpu: number }
   /** `message` says what KVM said. */
-  | { readonly kind: 'failed'; readonly message: string };
+  | { readonly kind: 'failed'; readonly vcpu: number; readonly message: string };
 
 /** Exits of all vCPUs to this process, by reason. */
 export interface ExitCounts {
@@ -36,12 +39,15 @@ const EXIT_INTR = 10;
 const EXIT_INTERNAL_ERROR = 17;
 const EXIT_SYSTEM_EVENT = 24;
 const SYSTEM_EVENT_SHUTDOWN = 1;
+const INTERNAL_ERROR_EMULATION = 1;
+const LONGEST_INSTRUCTION = 15;
 
 const EINTR = 4;
 const EAGAIN = 11;
 
 export interface VcpuOptions {
   readonly addon: Addon;
+  readonly id: number;
   /** The vCPU's descriptor, which becomes this object's. */
   readonly fd: number;
   readonly runSize: number;
@@ -90,9 +96,14 @@ export class Vcpu {
     const state = this.options.addon.vcpuState(this.handle);
     if (state === 0 || this.held || this.over) return;
     this.held = true;
-    const answered = state === 1 ? this.handleExit() : this.handleError(-state);
-    if (answered === undefined) this.enter();
-    else void answered.then(() => this.enter());
+    const failed = (error: unknown): void => this.fail(`a device failed (${describeError(error)})`);
+    try {
+      const answered = state === 1 ? this.handleExit() : this.handleError(-state);
+      if (answered === undefined) this.enter();
+      else answered.then(() => this.enter(), failed);
+    } catch (error) {
+      failed(error);
+    }
   }
 
   /** Ends the thread, whatever the guest does. */
@@ -115,6 +126,10 @@ export class Vcpu {
     this.options.ended(end);
   }
 
+  private fail(message: string): void {
+    this.end({ kind: 'failed', vcpu: this.options.id, message });
+  }
+
   private handleExit(): void | Promise<void> {
     const { counts } = this.options;
     const reason = this.view.getUint32(EXIT_REASON, true);
@@ -130,30 +145,47 @@ export class Vcpu {
         counts.interrupted++;
         return undefined;
       case EXIT_SHUTDOWN:
-        return this.end({ kind: 'reset' });
+        return this.end({ kind: 'tripleFault', vcpu: this.options.id });
       case EXIT_SYSTEM_EVENT:
         return this.end({
           kind: this.view.getUint32(UNION, true) === SYSTEM_EVENT_SHUTDOWN ? 'powerOff' : 'reset',
         });
       default:
         counts.other++;
-        return this.end({ kind: 'failed', message: this.describe(reason) });
+        return this.fail(this.describe(reason));
     }
   }
 
   private handleError(errno: number): void {
     if (errno === EINTR || errno === EAGAIN) this.options.counts.interrupted++;
-    else this.end({ kind: 'failed', message: `KVM_RUN failed (errno ${errno})` });
+    else this.fail(`KVM_RUN failed (errno ${errno})`);
   }
 
   private describe(reason: number): string {
     if (reason === EXIT_INTERNAL_ERROR) {
-      return `KVM can't go on with the guest (internal error ${this.view.getUint32(UNION, true)})`;
+      return `KVM can't go on with the guest (${this.internalError()})`;
     }
     if (reason === EXIT_FAIL_ENTRY) {
       return `the processor doesn't enter the guest (reason 0x${this.view.getBigUint64(UNION, true).toString(16)})`;
     }
     return `KVM exit ${reason}, which nothing here causes`;
+  }
+
+  private internalError(): string {
+    const { view } = this;
+    const error = view.getUint32(UNION, true);
+    if (error !== INTERNAL_ERROR_EMULATION) return `internal error ${error}`;
+    // struct emulation_failure: number of 64-bit words that follow, flags, and with the flag the instruction.
+    const tellsInstruction = view.getUint32(UNION + 4, true) >= 3 && (view.getUint8(UNION + 8) & 1) !== 0;
+    if (!tellsInstruction) return 'an instruction that it does not emulate';
+    const length = Math.min(view.getUint8(UNION + 16), LONGEST_INSTRUCTION);
+    const bytes = Array.from({ length }, (_, n) =>
+      view
+        .getUint8(UNION + 17 + n)
+        .toString(16)
+        .padStart(2, '0'),
+    );
+    return `an instruction that it does not emulate, among the bytes ${bytes.join(' ')}`;
   }
 
   /** KVM_EXIT_IO: `count` items of `size` bytes at `data_offset`. */
