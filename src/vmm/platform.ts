@@ -21,7 +21,7 @@ export function offeredPaths(vm: Vm): EventPaths {
 
 /** The machine's GSIs: those of its interrupt controller, and one for each MSI-X vector. */
 export class GsiTable {
-  private readonly messages = new Map<number, Route>();
+  private messages: ReadonlyMap<number, Route> = new Map();
   private next: number;
 
   constructor(
@@ -39,9 +39,11 @@ export class GsiTable {
     return first;
   }
 
+  /** @throws {Error} for a message that KVM doesn't take; all routes are then as before */
   routeMessage(gsi: number, address: bigint, data: number): void {
-    this.messages.set(gsi, { kind: 'msi', gsi, address, data });
-    this.vm.setRoutes([...this.fixed, ...this.messages.values()]);
+    const messages = new Map(this.messages).set(gsi, { kind: 'msi', gsi, address, data });
+    this.vm.setRoutes([...this.fixed, ...messages.values()]);
+    this.messages = messages;
   }
 }
 
