@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bzImageRelease, elfRelease, extractVmlinux, kernelFormat } from '../../arch/x86_64/kernelImage.js';
-import { hasVirtualizationFlag } from '../../arch/x86_64/x86_64.js';
-import { MissingPieceError } from '../../src/errors.js';
+import { bzImageRelease, elfRelease, extractVmlinux, kernelFormat } from '../../../arch/x86_64/kernelImage.js';
+import { hasVirtualizationFlag } from '../../../arch/x86_64/x86_64.js';
+import { MissingPieceError } from '../../../src/errors.js';
 
 const ELF = Buffer.concat([
   Buffer.from('\x7fELF', 'latin1'),
