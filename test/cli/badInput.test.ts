@@ -75,6 +75,7 @@ describe('wrong usage ends with 2 and one line', () => {
     [[...serve, '--engine', 'io'], /--engine must be/],
     [[...serve, 'surplus'], /too many arguments/],
     [['bench', 'crr', '--cpus', 'many'], /--cpus/],
+    [['bench', 'bulk', '--directions', 'up'], /--directions .*up is none of send, receive/],
     [['bench', 'nothing'], /unknown command 'nothing'/],
   ];
   it.concurrent.for(rows)('slipway %j', async ([args, complaint], context) => {
