@@ -27,9 +27,9 @@ const CONSOLE_PORT = 0x3f8;
 const UART_PORTS = 8;
 const KEYBOARD_COMMAND = 0x64;
 const KEYBOARD_RESET = 0xfe;
-/** PM1 control register (ACPI 6.4 §4.8.3.2.1). */
+/** PM1 control register (ACPI 6.4 §4.8.3.2.1): of its low byte, and of its high byte. */
 const SCI_ENABLED = 1;
-const SLEEP_ENABLE = 0x2000;
+const SLEEP_ENABLE = 0x20;
 const RESET_CPU = 4;
 /** The least that a kernel is put into. */
 const LEAST_MEMORY = 4 * HIGH_MEMORY;
@@ -77,42 +77,70 @@ class X86Board implements Board {
     read: this.read.bind(this),
     write: this.write.bind(this),
   };
-  private pmEnable = 0;
+  private readonly pmEnable = new Uint8Array(2);
 
   constructor(private readonly parts: BoardParts) {}
 
   private read(space: 'io' | 'memory', address: number, length: number): number {
-    if (space === 'memory') return this.parts.pci.read(space, address, length);
-    const uart = this.uartAt(address);
-    if (uart !== undefined) return uart.read(address & (UART_PORTS - 1));
-    switch (address) {
+    if (space === 'memory' || !this.has(address)) return this.parts.pci.read(space, address, length);
+    let value = 0;
+    for (let n = 0; n < length; n++) value += this.readByte(address + n) * 2 ** (8 * n);
+    return value;
+  }
+
+  private write(space: 'io' | 'memory', address: number, length: number, value: number): void | Promise<void> {
+    const isReset = address === RESET_PORT && length === 1;
+    if (space === 'memory' || !(isReset || this.has(address))) {
+      return this.parts.pci.write(space, address, length, value);
+    }
+    for (let n = 0; n < length; n++) this.writeByte(address + n, (value >>> (8 * n)) & 0xff);
+  }
+
+  /** Its devices are a byte wide: a longer access is as many of a byte, as on the ISA bus. */
+  private has(port: number): boolean {
+    const isPower = port >= PM_EVENT && port < PM_CONTROL + 2;
+    return isPower || port === KEYBOARD_COMMAND || this.uartAt(port) !== undefined;
+  }
+
+  private readByte(port: number): number {
+    switch (port) {
       case PM_EVENT:
-        return length === 4 ? this.pmEnable << 16 : 0;
+      case PM_EVENT + 1:
+        return 0;
       case PM_EVENT + 2:
-        return this.pmEnable;
+      case PM_EVENT + 3:
+        return this.pmEnable[port - PM_EVENT - 2]!;
       case PM_CONTROL:
         return SCI_ENABLED;
+      case PM_CONTROL + 1:
+        return 0;
       case KEYBOARD_COMMAND:
         // Nothing in its buffers: ready for a command.
         return 0;
       default:
-        return this.parts.pci.read(space, address, length);
+        return this.uartAt(port)?.read(port & (UART_PORTS - 1)) ?? 0xff;
     }
   }
 
-  private write(space: 'io' | 'memory', address: number, length: number, value: number): void | Promise<void> {
-    if (space === 'memory') return this.parts.pci.write(space, address, length, value);
-    const uart = this.uartAt(address);
-    if (uart !== undefined) return uart.write(address & (UART_PORTS - 1), value & 0xff);
-    if (address === PM_EVENT + 2) this.pmEnable = value & 0xffff;
-    else if (address === PM_CONTROL) this.powerWritten(value);
-    else if (address === KEYBOARD_COMMAND && value === KEYBOARD_RESET) this.parts.ended({ kind: 'reset' });
-    else if (address === RESET_PORT && length === 1 && (value & RESET_CPU) !== 0) this.parts.ended({ kind: 'reset' });
-    else return this.parts.pci.write(space, address, length, value);
-  }
-
-  private powerWritten(value: number): void {
-    if ((value & SLEEP_ENABLE) !== 0 && ((value >> 10) & 7) === SLEEP_TYPE_OFF) this.parts.ended({ kind: 'powerOff' });
+  private writeByte(port: number, value: number): void {
+    switch (port) {
+      case PM_EVENT + 2:
+      case PM_EVENT + 3:
+        this.pmEnable[port - PM_EVENT - 2] = value;
+        break;
+      case PM_CONTROL + 1:
+        if ((value & SLEEP_ENABLE) !== 0 && ((value >> 2) & 7) === SLEEP_TYPE_OFF)
+          this.parts.ended({ kind: 'powerOff' });
+        break;
+      case KEYBOARD_COMMAND:
+        if (value === KEYBOARD_RESET) this.parts.ended({ kind: 'reset' });
+        break;
+      case RESET_PORT:
+        if ((value & RESET_CPU) !== 0) this.parts.ended({ kind: 'reset' });
+        break;
+      default:
+        this.uartAt(port)?.write(port & (UART_PORTS - 1), value);
+    }
   }
 
   private uartAt(port: number): BoardParts['console'] | undefined {

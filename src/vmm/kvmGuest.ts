@@ -3,7 +3,7 @@ import { Duplex, type Writable } from 'node:stream';
 import type { MachineArch } from '../../arch/machine.js';
 import { VirtioConsolePci } from '../../device/pci/virtioConsolePci.js';
 import { VirtioNetPci } from '../../device/pci/virtioNetPci.js';
-import { SandboxError } from '../errors.js';
+import { SandboxError, VcpuError } from '../errors.js';
 import { addon } from '../native/addon.js';
 import type { Network } from '../network.js';
 import { GuestConsole } from '../sandbox/guestConsole.js';
@@ -94,7 +94,8 @@ export class KvmGuest {
     const panic = this.console.panic();
     if (panic !== undefined) return panic;
     const tail = this.consoleTail;
-    if (end.kind === 'failed') return new SandboxError(`the guest was stopped: ${end.message}`, tail);
+    if (end.kind === 'failed')
+      return new VcpuError(`the guest was stopped: ${end.message}`, tail, end.vcpu, end.reason);
     const how = end.kind === 'reset' ? 'the guest rebooted' : 'the guest powered itself off';
     return new SandboxError(how, tail);
   }

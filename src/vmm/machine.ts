@@ -84,6 +84,7 @@ export class Machine implements AsyncDisposable {
   #memory: MemoryRegion[] = [];
   #nextSlot = 1;
   #exitsFd = -1;
+  #over = false;
   #closing: Promise<void> | undefined;
 
   private constructor(private readonly options: MachineOptions) {
@@ -148,7 +149,7 @@ export class Machine implements AsyncDisposable {
     const { runSize } = this.#vm;
     for (let id = 0; id < cpus; id++) {
       const fd = this.#vm.createVcpu(id);
-      const vcpu = new Vcpu({ addon, fd, runSize, exits, handler, counts: this.exits, ended });
+      const vcpu = new Vcpu({ addon, id, fd, runSize, exits, handler, counts: this.exits, ended });
       this.#vcpus.push(vcpu);
       arch.prepareVcpu(this.#vm, fd, id, cpus, entry);
     }
@@ -188,7 +189,9 @@ export class Machine implements AsyncDisposable {
     while (!this.#vcpus.every(({ stopped }) => stopped)) await new Promise((resolve) => setImmediate(resolve));
   }
 
+  /** Lets the guest run on, unless it has ended. */
   resume(): void {
+    if (this.#over) return;
     for (const vcpu of this.#vcpus) vcpu.resume();
   }
 
@@ -215,6 +218,7 @@ export class Machine implements AsyncDisposable {
   }
 
   #end(end: GuestEnd): void {
+    this.#over = true;
     this.#consoleOutput.flush();
     for (const vcpu of this.#vcpus) vcpu.pause();
     this.#ended.resolve(end);
