@@ -43,8 +43,8 @@ class Fixture implements Disposable {
 
 /** Digests of all of its shared memory. */
 function everything({ memory }: Fixture): string[] {
-  const shared = [memory.workerWords, memory.queues, memory.net, memory.directory, memory.outstanding];
-  const perWorker = [...memory.shards, ...memory.held, ...memory.counters, ...memory.handoff];
+  const shared = [memory.workerWords, memory.queues, memory.net, memory.directory];
+  const perWorker = [memory.shards, memory.held, memory.counters, memory.outstanding, memory.handoff].flat();
   return [...shared, ...perWorker].map((buffer) => createHash('sha1').update(new Uint8Array(buffer)).digest('hex'));
 }
 
