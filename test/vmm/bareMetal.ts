@@ -39,7 +39,9 @@ function whyNoKvm(): string | undefined {
 export function describeOnKvm(name: string, body: () => void): void {
   const reason = whyNoKvm();
   if (reason !== undefined) console.warn(`skipped: ${name}: ${reason}`);
-  describe.skipIf(reason !== undefined)(`${name}`, body);
+  describe.skipIf(reason !== undefined)(`${name}`, () => {
+    body();
+  });
 }
 
 export class BareMetal implements Disposable {

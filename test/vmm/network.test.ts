@@ -52,14 +52,20 @@ describeOnKvm('a bare-metal guest with a network card', () => {
     ['a connection goes on through changes of the number of pairs (B5, N14)', 'pairs'],
     ['messages that no vCPU takes are lost, those after them are not', 'nobody'],
     ['broken rules: NEEDS_RESET, a configuration interrupt, and a reset that heals (S7)', 'needsReset'],
-    ['rubbish in every register of the BAR, in every width', 'rubbishRegisters'],
-    ['rubbish in every register of configuration space, in every width', 'rubbishConfig'],
     ['INTx: a level, until ISR is read (P9, B4, PCI 3.0 §6.2.2)', 'line'],
   ])('%s', async (_, scenario) => {
     const { events, ...outcome } = await guest.run(scenario);
     expect(outcome).toMatchObject(DONE);
-    expect(events.signalledMessages + events.lineChanges).toBe(0);
-    // Rubbish is also written to where a doorbell has no address.
-    if (!scenario.startsWith('rubbish')) expect(events).toEqual(NO_EVENTS);
+    expect(events).toEqual(NO_EVENTS);
   });
+
+  it.each([
+    ['every register of the BAR', 'rubbishRegisters'],
+    ['every register of configuration space', 'rubbishConfig'],
+  ])(
+    'rubbish in %s, in every width, aligned and not: a reset cures it, and the guest powers off',
+    async (_, scenario) => {
+      expect(await guest.run(scenario)).toMatchObject(DONE);
+    },
+  );
 });

@@ -2,15 +2,14 @@
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import { pino } from 'pino';
-import { x86_64Machine } from '../../arch/x86_64/machine.js';
 import type { EventCounts } from '../../device/pci/platform.js';
 import { VirtioNetPci } from '../../device/pci/virtioNetPci.js';
 import { addon } from '../../src/native/addon.js';
 import { Network } from '../../src/network.js';
-import { Machine } from '../../src/vmm/machine.js';
 import type { EventPaths } from '../../src/vmm/platform.js';
 import type { ExitCounts, GuestEnd } from '../../src/vmm/vcpu.js';
 import { ENGINE } from '../engineUnderTest.js';
+import { bareMachine } from './bareMachine.js';
 import { BareMetal } from './bareMetal.js';
 
 /** What a scenario came to. */
@@ -64,17 +63,7 @@ export class GuestNetwork implements AsyncDisposable {
   /** Runs a scenario on a machine of its own, to the guest's end. */
   async run(scenario: string, paths: Partial<EventPaths> = {}): Promise<Outcome> {
     const kicksBefore = this.network.stats().counters.kicks;
-    const output: Buffer[] = [];
-    await using machine = await Machine.create({
-      addon,
-      arch: x86_64Machine,
-      cpus: 2,
-      memoryMiB: 16,
-      kernel: this.kernel,
-      commandLine: this.commandLine(scenario),
-      onConsole: (bytes) => void output.push(bytes),
-      paths,
-    });
+    const { machine, text } = await bareMachine(this.kernel, { commandLine: this.commandLine(scenario), paths });
     const { device, config, warn, detach } = await this.network.attach();
     try {
       const { memory } = machine;
@@ -82,7 +71,7 @@ export class GuestNetwork implements AsyncDisposable {
       machine.plug((platform) => new VirtioNetPci({ addon, platform, dataPlane: device, config, memory, warn }));
       machine.start();
       const end = await machine.ended;
-      const lines = Buffer.concat(output).toString('latin1').trimEnd().split('\n');
+      const lines = text().trimEnd().split('\n');
       const values = Object.fromEntries(
         lines.flatMap((line) => {
           const [, name, value] = /^([\w.]+)=(\d+)$/.exec(line) ?? [];
