@@ -75,6 +75,11 @@ export class Console implements VirtioModel, QueuePlane {
     this.served[RECEIVE]!.run();
   }
 
+  kick(index: number): boolean {
+    this.served[index]?.run();
+    return true;
+  }
+
   featuresFault(accepted: bigint): string | undefined {
     return modernFault(accepted, this.features);
   }

@@ -68,6 +68,7 @@ export interface AttachedDevice {
   /** Driven by whoever attached it. */
   readonly device: DeviceDataPlane;
   readonly config: DeviceConfig;
+  readonly info: (message: string) => void;
   readonly warn: (message: string) => void;
   /** Gives the device back. Nothing to do once the network is closed. */
   detach(): Promise<void>;
@@ -208,7 +209,13 @@ export class Network implements AsyncDisposable {
     const attached: Attached = { device, networkClosed: options.networkClosed ?? (() => undefined) };
     this.attached.add(attached);
     const { log } = this;
-    return { device, config, warn: (message) => log.warn(message), detach: () => this.detach(attached) };
+    return {
+      device,
+      config,
+      info: (message) => log.info(message),
+      warn: (message) => log.warn(message),
+      detach: () => this.detach(attached),
+    };
   }
 
   private async detach(attached: Attached): Promise<void> {

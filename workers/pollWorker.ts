@@ -300,13 +300,20 @@ export class PollWorker implements TcpHost {
       if (token >= 0) {
         if (this.flows.records[token * FLOW_WORDS + GENERATION] !== generation) continue;
         if (this.flows.records[token * FLOW_WORDS + STATE] !== FREE) this.events.socket(token, events[3 * n + 2]!);
-      } else if (token <= KICK_TOKEN) this.kicked(KICK_TOKEN - token, generation);
+      } else if (token <= KICK_TOKEN) this.kickedByEventfd(KICK_TOKEN - token, generation);
     }
   }
 
-  private kicked(number: number, generation: number): void {
-    const queue = this.devices[number >>> 10]?.queues[number & 1023];
-    if (queue === undefined || !queue.started || queue.generation !== generation) return;
+  private kickedByEventfd(number: number, generation: number): void {
+    const device = number >>> 10;
+    const index = number & 1023;
+    if (this.devices[device]?.queues[index]?.generation === generation) this.kick(device, index);
+  }
+
+  /** The driver notified a queue. */
+  kick(device: number, index: number): void {
+    const queue = this.devices[device]?.queues[index];
+    if (queue === undefined || !queue.started) return;
     this.counters[C.kicks]!++;
     if (queue.receive === undefined) queue.active = true;
     else this.flows.wakeWaiting();

@@ -56,7 +56,7 @@ export interface SandboxOptions {
    * Makes Slipway's own VMM do without KVM_IRQFD or KVM_IOEVENTFD, slower, to find out whether they are to blame; what KVM
    * has is used if left out.
    */
-  readonly eventPaths?: EventPaths | undefined;
+  readonly eventPaths?: Partial<EventPaths> | undefined;
   /** Where the guest's console goes. */
   readonly console?: Writable | undefined;
   /** How long the guest may take to boot, ms; 120,000 if left out. */

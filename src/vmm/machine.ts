@@ -2,12 +2,12 @@
 import type { MachineArch } from '../../arch/machine.js';
 import type { MemoryRegion } from '../../device/dataPlane.js';
 import { PciBus, type PciFunction } from '../../device/pci/bus.js';
-import type { Platform } from '../../device/pci/platform.js';
+import type { EventCounts, Platform } from '../../device/pci/platform.js';
 import type { Addon, FdWatcher } from '../native/addon.js';
 import { SlipwayError } from '../errors.js';
 import { Deferred } from '../sandbox/deferred.js';
 import { KVM_CAP, KvmError, Vm } from './kvm.js';
-import { GsiTable, KvmPlatform, offeredPaths, type EventPaths } from './platform.js';
+import { GsiTable, KvmPlatform, choosePaths, type EventPaths } from './platform.js';
 import { Uart } from './uart.js';
 import { Vcpu, type ExitCounts, type GuestEnd } from './vcpu.js';
 
@@ -22,8 +22,8 @@ export interface MachineOptions {
   readonly commandLine?: string | undefined;
   /** Gets the console's output, byte by byte as the guest writes it, in chunks. */
   readonly onConsole?: ((bytes: Buffer) => void) | undefined;
-  /** Forces the ways around irqfd and ioeventfd; what KVM offers if left out. */
-  readonly paths?: EventPaths | undefined;
+  /** Takes eventfds that KVM has away from its devices; all are allowed if left out. */
+  readonly paths?: Partial<EventPaths> | undefined;
   /** What stands for /dev/kvm. */
   readonly device?: string | undefined;
 }
@@ -99,8 +99,13 @@ export class Machine implements AsyncDisposable {
       this.#vm.close();
       throw error;
     }
-    this.#paths = options.paths ?? offeredPaths(this.#vm);
     this.#gsis = new GsiTable(this.#vm, arch.routes);
+    try {
+      this.#paths = choosePaths(this.#vm, arch.consoleGsi, arch.pciMemory.start, options.paths);
+    } catch (error) {
+      this.#vm.close();
+      throw error;
+    }
     this.#consoleOutput = new Output(options.onConsole ?? (() => undefined));
     this.#console = new Uart(this.#consoleOutput.push, this.#edge(arch.consoleGsi));
   }
@@ -160,6 +165,11 @@ export class Machine implements AsyncDisposable {
     return this.#memory;
   }
 
+  /** What its devices' events took another way than KVM's eventfds for; all zero where those are used. */
+  get events(): Readonly<EventCounts> {
+    return this.#gsis.counts;
+  }
+
   /** What its devices use. */
   get paths(): EventPaths {
     return this.#paths;
@@ -168,10 +178,13 @@ export class Machine implements AsyncDisposable {
   /** Plugs a PCI function in, before `start`. It is closed with the machine. */
   plug<T extends ClosablePciFunction>(make: (platform: Platform) => T): T {
     const slot = this.#nextSlot++;
-    const platform = new KvmPlatform(this.#gsis, this.options.arch.lineGsi(slot), this.#paths);
+    const line = this.options.arch.lineGsi(slot);
+    const platform = new KvmPlatform(this.#gsis, line, this.#paths);
     this.#undo.add(() => platform.close());
     const pciFunction = make(platform);
     this.#undo.add(() => pciFunction.close());
+    // As firmware tells it; ACPI's _PRT says the same.
+    pciFunction.config.interruptLine = line;
     this.#bus.add(slot, pciFunction);
     return pciFunction;
   }
@@ -232,12 +245,7 @@ export class Machine implements AsyncDisposable {
   /** What raises an edge-triggered interrupt of the board. */
   #edge(gsi: number): () => void {
     const vm = this.#vm;
-    if (!this.#paths.irqfd) {
-      return () => {
-        vm.setLine(gsi, true);
-        vm.setLine(gsi, false);
-      };
-    }
+    if (!this.#paths.irqfd) return () => this.#gsis.pulseLine(gsi);
     const fd = vm.addon.eventfdCreate();
     this.#undo.add(() => void vm.addon.close(fd));
     vm.connectIrq(gsi, fd);

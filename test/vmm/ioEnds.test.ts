@@ -1,13 +1,13 @@
 /** How guests end that don't end themselves, and how those are ended that don't. */
 import { setTimeout } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { hostMachineArch } from '../../arch/host.js';
 import { VcpuError } from '../../src/errors.js';
 import { KvmGuest } from '../../src/vmm/kvmGuest.js';
 import { bareMachine, type BareMachine } from './bareMachine.js';
-import { BareMetal, haveKvm } from './bareMetal.js';
+import { BareMetal, describeOnKvm } from './bareMetal.js';
 
-describe.runIf(haveKvm())('a guest (skipped without /dev/kvm)', () => {
+describeOnKvm('a guest', () => {
   let guests: BareMetal;
   let kernel: string;
   beforeAll(() => {

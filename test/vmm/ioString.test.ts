@@ -1,9 +1,9 @@
 /** Strings of port accesses (KVM_EXIT_IO with a count), and accesses wider than the device, as real guests make them. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { bareMachine } from './bareMachine.js';
-import { BareMetal, haveKvm } from './bareMetal.js';
+import { BareMetal, describeOnKvm } from './bareMetal.js';
 
-describe.runIf(haveKvm())('a guest that accesses ports (skipped without /dev/kvm)', () => {
+describeOnKvm('a guest that accesses ports', () => {
   let guests: BareMetal;
   let kernel: string;
   beforeAll(() => {

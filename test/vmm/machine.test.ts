@@ -1,11 +1,11 @@
 /** Machines on any /dev/kvm: start, console, ends, pause, stop. */
 import { readdirSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { MachineOptions } from '../../src/vmm/machine.js';
 import { bareMachine, type BareMachine } from './bareMachine.js';
-import { BareMetal, haveKvm } from './bareMetal.js';
+import { BareMetal, describeOnKvm } from './bareMetal.js';
 
-describe.runIf(haveKvm())('a machine on /dev/kvm (skipped where there is none)', () => {
+describeOnKvm('a machine on /dev/kvm', () => {
   let guests: BareMetal;
   let hello: string;
   beforeAll(() => {

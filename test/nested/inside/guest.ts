@@ -28,7 +28,7 @@ export class Guest implements AsyncDisposable {
     readonly bootMs: number,
   ) {}
 
-  static async start(vmm: Vmm, cpus: number, eventPaths?: EventPaths): Promise<Guest> {
+  static async start(vmm: Vmm, cpus: number, eventPaths?: Partial<EventPaths>): Promise<Guest> {
     const server = await GuestServer.start();
     const network = await Network.create({ workers: Math.min(cpus, 2), queues: cpus, allowHostLoopback: true });
     try {
