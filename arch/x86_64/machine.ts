@@ -31,6 +31,8 @@ const KEYBOARD_RESET = 0xfe;
 const SCI_ENABLED = 1;
 const SLEEP_ENABLE = 0x20;
 const RESET_CPU = 4;
+/** APIC ids have 8 bits, 255 is all of them, and the I/O APIC has one too. */
+const MAX_CPUS = 254;
 /** The least that a kernel is put into. */
 const LEAST_MEMORY = 4 * HIGH_MEMORY;
 
@@ -45,6 +47,7 @@ function routes(): Route[] {
 }
 
 export const x86_64Machine: MachineArch = {
+  maxCpus: MAX_CPUS,
   memoryRanges(bytes) {
     if (bytes < LEAST_MEMORY) throw new SlipwayError(`a guest needs at least ${LEAST_MEMORY / 2 ** 20} MiB of memory`);
     return memoryRanges(bytes);

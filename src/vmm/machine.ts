@@ -1,10 +1,12 @@
 /** A virtual machine of Slipway's own: KVM, the processor's platform, a PCI bus, and one thread that answers all exits. */
 import type { MachineArch } from '../../arch/machine.js';
 import type { MemoryRegion } from '../../device/dataPlane.js';
+import { MAX_WINDOWS } from '../../device/guestMemory.js';
 import { PciBus, type PciFunction } from '../../device/pci/bus.js';
 import type { EventCounts, Platform } from '../../device/pci/platform.js';
 import type { Addon, FdWatcher } from '../native/addon.js';
-import { SlipwayError } from '../errors.js';
+import { SlipwayError, describeError } from '../errors.js';
+import { wholeNumber } from '../limits.js';
 import { Deferred } from '../sandbox/deferred.js';
 import { KVM_CAP, KvmError, Vm } from './kvm.js';
 import { GsiTable, KvmPlatform, choosePaths, type EventPaths } from './platform.js';
@@ -34,6 +36,8 @@ export interface ClosablePciFunction extends PciFunction {
 }
 
 const MIB = 1024 * 1024;
+/** What workers can map, with a window to spare for the hole. */
+const MAX_MEMORY_MIB = (MAX_WINDOWS - 1) * 4096;
 
 /** Collects a port's bytes until this thread has nothing else to do. */
 class Output {
@@ -97,7 +101,8 @@ export class Machine implements AsyncDisposable {
       arch.prepareVm(this.#vm);
     } catch (error) {
       this.#vm.close();
-      throw error;
+      if (error instanceof SlipwayError) throw error;
+      throw new KvmError(`this KVM can't make the machine (${describeError(error)}); use QEMU (vmm: qemu)`);
     }
     this.#gsis = new GsiTable(this.#vm, arch.routes);
     try {
@@ -112,6 +117,7 @@ export class Machine implements AsyncDisposable {
 
   /**
    * Builds the machine; it stands still until `start`.
+   * @throws {UsageError} for more vCPUs than KVM takes, or none, and for memory that is no whole number of MiB
    * @throws {KvmError} when there is no KVM that does what is needed
    * @throws {MissingPieceError} for what is no kernel
    * @throws {SlipwayError} when memory is too small, or can't be had
@@ -129,6 +135,8 @@ export class Machine implements AsyncDisposable {
 
   async #build(): Promise<void> {
     const { addon, arch, cpus, memoryMiB, kernel, initramfs, commandLine = '' } = this.options;
+    wholeNumber('cpus', cpus, 1, Math.min(arch.maxCpus, this.#vm.extension(KVM_CAP.MAX_VCPUS)));
+    wholeNumber('memoryMiB', memoryMiB, 1, MAX_MEMORY_MIB);
     const ranges = arch.memoryRanges(memoryMiB * MIB);
     let memory: ReturnType<Vm['createMemory']>;
     try {
