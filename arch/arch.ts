@@ -12,6 +12,8 @@ export interface Arch {
   readonly kernelParameters: readonly string[];
   /** Whether the processor and this user can run virtual machines in hardware. */
   canUseKvm(): boolean;
+  /** What stands in the way of that, and what to do about it; undefined if nothing does. */
+  kvmObstacle(): string | undefined;
   /** QEMU's options for machine and processor. */
   machineOptions(accelerator: Accelerator): string[];
   /**

@@ -37,6 +37,8 @@ export interface BoardParts {
 }
 
 export interface MachineArch {
+  /** vCPUs at most. */
+  readonly maxCpus: number;
   /** Where memory of that many bytes lies: device memory is left out. Each range fits one mapping. */
   memoryRanges(bytes: number): AddressRange[];
   /** Where PCI functions' registers go. */

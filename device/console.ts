@@ -48,7 +48,7 @@ export class Console implements VirtioModel, QueuePlane {
   /** The driver has the port open. */
   private open = false;
   private input: Uint8Array[] = [];
-  private controlInput: Uint8Array[] = [];
+  private controlInput: Buffer[] = [];
 
   /**
    * @param memory the guest's; mapped until `close`
@@ -73,6 +73,11 @@ export class Console implements VirtioModel, QueuePlane {
     if (bytes.length === 0) return;
     this.input.push(bytes);
     this.served[RECEIVE]!.run();
+  }
+
+  kick(index: number): boolean {
+    this.served[index]?.run();
+    return true;
   }
 
   featuresFault(accepted: bigint): string | undefined {
@@ -172,7 +177,9 @@ export class Console implements VirtioModel, QueuePlane {
     }
   }
 
+  /** What waits already is not said twice: a driver that asks for ever and has no buffers would fill our memory. */
   #tell(event: number, value: number): void {
+    if (this.controlInput.some((message) => message.readUInt16LE(4) === event)) return;
     const message = Buffer.alloc(CONTROL_SIZE);
     message.writeUInt16LE(event, 4);
     message.writeUInt16LE(value, 6);

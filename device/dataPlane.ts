@@ -46,6 +46,11 @@ export interface QueuePlane {
   setQueueEnabled(index: number, enabled: boolean): Promise<void>;
   /** Replaces the call eventfd of a started queue. The data plane is done with the old one when this resolves. */
   setCallFd(index: number, callFd: number): Promise<void>;
+  /**
+   * The driver's notification of a queue, where it doesn't come by the kick eventfd; nothing happens to a queue that doesn't run.
+   * Returns false when it can't be told now: signal the kick eventfd instead.
+   */
+  kick(index: number): boolean;
   /** Called when a queue was stopped because the driver broke the rules; `reason` names the rule. */
   onQueueBroken: (index: number, reason: string) => void;
 }

@@ -2,12 +2,11 @@
 import { z } from 'zod';
 import { ENGINE_CHOICES } from '../workers/engine/engine.js';
 import { UsageError } from './errors.js';
+import { LEAST_MEMORY_MIB, MAX_CPUS, MOST_MEMORY_MIB } from './limits.js';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-/** Queue pairs, vCPUs and workers at most. */
-const MAX_CPUS = 64;
 /** sun_path of unix(7) holds 108 bytes with the NUL that ends it. */
 export const MAX_SOCKET_PATH = 107;
 
@@ -53,7 +52,7 @@ const networkOptions = {
 const runSchema = z.object({
   ...networkOptions,
   cpus: integer(1, MAX_CPUS),
-  memory: integer(64, 65_536),
+  memory: integer(LEAST_MEMORY_MIB, MOST_MEMORY_MIB),
   /** Queue pairs; one per vCPU if left out. */
   queues: integer(1, MAX_CPUS).optional(),
   file: z.array(fileMapping),

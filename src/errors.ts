@@ -33,6 +33,25 @@ export class GuestPanicError extends SandboxError {
   override readonly name = 'GuestPanicError';
 }
 
+/** Why a vCPU can't go on: the guest's doing (a triple fault), or what KVM, the processor or a device of ours doesn't manage. */
+export type VcpuFailureReason =
+  'tripleFault' | 'entryRefused' | 'internalError' | 'unknownExit' | 'runFailed' | 'deviceFailed';
+
+/** One of the guest's vCPUs can't go on, so Slipway's own VMM ended the guest. */
+export class VcpuError extends SandboxError {
+  override readonly name = 'VcpuError';
+
+  constructor(
+    message: string,
+    consoleTail: readonly string[],
+    /** The vCPU's number, from 0. */
+    readonly vcpu: number,
+    readonly reason: VcpuFailureReason,
+  ) {
+    super(message, consoleTail);
+  }
+}
+
 /** QEMU ended by itself; `stderr` is what it said last. */
 export class QemuError extends SandboxError {
   override readonly name = 'QemuError';

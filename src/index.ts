@@ -19,4 +19,7 @@ export {
   SandboxError,
   SlipwayError,
   UsageError,
+  VcpuError,
 } from './errors.js';
+export type { VcpuFailureReason } from './errors.js';
+export { KvmError } from './vmm/kvm.js';

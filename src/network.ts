@@ -12,7 +12,8 @@ import { Pool, type WorkerState } from '../workers/pool.js';
 import type { PoolDevice } from '../workers/poolDevice.js';
 import type { StageTimes } from '../workers/stageReport.js';
 import type { StageName } from '../workers/stageTimer.js';
-import { SlipwayError, UsageError } from './errors.js';
+import { SlipwayError } from './errors.js';
+import { MAX_CPUS, wholeNumber } from './limits.js';
 import { createLogger, type Logger } from './log.js';
 
 export interface NetworkOptions {
@@ -68,6 +69,7 @@ export interface AttachedDevice {
   /** Driven by whoever attached it. */
   readonly device: DeviceDataPlane;
   readonly config: DeviceConfig;
+  readonly info: (message: string) => void;
   readonly warn: (message: string) => void;
   /** Gives the device back. Nothing to do once the network is closed. */
   detach(): Promise<void>;
@@ -106,7 +108,6 @@ interface Attached {
   readonly networkClosed: () => void;
 }
 
-const MAX_PAIRS = 64;
 /** How long devices may take to come down before the workers end all the same. */
 const DETACH_MS = 300;
 /** The MAC address of the guest if its VMM gives it none. */
@@ -129,17 +130,17 @@ export class Network implements AsyncDisposable {
    * @throws {SlipwayError} when the workers don't start, or for the engine `uring` where the kernel has or allows none
    */
   static async create(options: NetworkOptions = {}): Promise<Network> {
-    const queues = integer('queues', options.queues ?? 1, 1, MAX_PAIRS);
+    const queues = wholeNumber('queues', options.queues ?? 1, 1, MAX_CPUS);
     const cpus = availableParallelism();
-    const workers = integer('workers', options.workers ?? Math.min(queues, cpus), 1, MAX_PAIRS);
-    const mtu = integer('mtu', options.mtu ?? 1500, 68, 65_535);
+    const workers = wholeNumber('workers', options.workers ?? Math.min(queues, cpus), 1, MAX_CPUS);
+    const mtu = wholeNumber('mtu', options.mtu ?? 1500, 68, 65_535);
     const log = options.log ?? createLogger('warn');
     const engine = engineOf(options.engine ?? 'auto', log);
     const pool = new Pool({
       workers,
       pairs: queues,
-      devices: integer('maxDevices', options.maxDevices ?? 16, 1, 256),
-      flows: integer('maxFlows', options.maxFlows ?? 32_768, 1, 1 << 20),
+      devices: wholeNumber('maxDevices', options.maxDevices ?? 16, 1, 256),
+      flows: wholeNumber('maxFlows', options.maxFlows ?? 32_768, 1, 1 << 20),
       pinned: options.pinned ?? workers < cpus,
       engine,
       timing: options.timing ?? false,
@@ -148,7 +149,7 @@ export class Network implements AsyncDisposable {
         allowHostLoopback: options.allowHostLoopback ?? false,
         times: {
           ...DEFAULT_TCP_TIMES,
-          connect: integer('connectTimeoutMs', options.connectTimeoutMs ?? 3000, 1, 600_000),
+          connect: wholeNumber('connectTimeoutMs', options.connectTimeoutMs ?? 3000, 1, 600_000),
         },
       },
       log: { warn: (message) => log.warn(message) },
@@ -171,7 +172,7 @@ export class Network implements AsyncDisposable {
    * @throws {VhostUserSocketError} when the socket can't be had
    */
   async serve(options: ServeOptions): Promise<ServedDevice> {
-    const pairs = integer('queues', options.queues ?? this.config.pairs, 1, this.config.pairs);
+    const pairs = wholeNumber('queues', options.queues ?? this.config.pairs, 1, this.config.pairs);
     const config: DeviceConfig = { mac: GUEST_MAC, mtu: this.config.mtu, pairs };
     const device = await this.pool.attach(config);
     const { log } = this;
@@ -202,13 +203,19 @@ export class Network implements AsyncDisposable {
 
   /** Gives a device to a VMM in this process. */
   async attach(options: AttachOptions = {}): Promise<AttachedDevice> {
-    const pairs = integer('queues', options.queues ?? this.config.pairs, 1, this.config.pairs);
+    const pairs = wholeNumber('queues', options.queues ?? this.config.pairs, 1, this.config.pairs);
     const config: DeviceConfig = { mac: GUEST_MAC, mtu: this.config.mtu, pairs };
     const device = await this.pool.attach(config);
     const attached: Attached = { device, networkClosed: options.networkClosed ?? (() => undefined) };
     this.attached.add(attached);
     const { log } = this;
-    return { device, config, warn: (message) => log.warn(message), detach: () => this.detach(attached) };
+    return {
+      device,
+      config,
+      info: (message) => log.info(message),
+      warn: (message) => log.warn(message),
+      detach: () => this.detach(attached),
+    };
   }
 
   private async detach(attached: Attached): Promise<void> {
@@ -287,9 +294,4 @@ function engineOf(choice: EngineChoice, log: Logger): EngineName {
     if (error instanceof NoUringError) throw new SlipwayError(error.message);
     throw error;
   }
-}
-
-function integer(name: string, value: number, least: number, most: number): number {
-  if (Number.isInteger(value) && value >= least && value <= most) return value;
-  throw new UsageError(`${name} must be a whole number from ${least} to ${most}, not ${value}`);
 }

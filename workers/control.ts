@@ -14,6 +14,7 @@ import {
   CONTROL_DROP_FLOWS,
   CONTROL_ENABLE_QUEUE,
   CONTROL_FEATURES,
+  CONTROL_KICK,
   CONTROL_MAP,
   CONTROL_START_QUEUE,
   CONTROL_STOP_QUEUE,
@@ -94,6 +95,10 @@ export class Control {
   private execute(data: Int32Array, at: number): void {
     const ticket = data[at + TICKET]!;
     const kind = data[at + KIND]!;
+    if (kind === CONTROL_KICK) {
+      this.worker.kick(data[at + DEVICE_OF]!, data[at + QUEUE_OF]!);
+      return;
+    }
     if (kind === CONTROL_STOP_QUEUE) {
       this.stopQueue(data, at, ticket);
       return;

@@ -103,7 +103,7 @@ export class Handoff implements Sharding {
     const { workers } = memory;
     this.directory = new Directory(memory.directory, memory.seed);
     this.words = new Int32Array(memory.workerWords);
-    this.outstanding = new Int32Array(memory.outstanding, 4 * workers * worker, workers);
+    this.outstanding = new Int32Array(memory.outstanding[worker]!, 0, workers);
     this.dirty = new Uint8Array(workers);
     this.freeForFlow = Math.min(FREE_FOR_FLOW, memory.flows >>> 2);
     for (let other = 0; other < workers; other++) {

@@ -8,6 +8,7 @@ import { THREAD, WORKER_WORDS } from './poolMemory.js';
 import type { PoolMemory } from './poolMemory.js';
 import type { DeviceSnapshot } from './snapshot.js';
 import { restoreDevice } from './snapshot.js';
+import { warmUp } from './warmUp/warmUp.js';
 
 export interface WorkerTask {
   readonly worker: number;
@@ -29,14 +30,15 @@ export default function run(task: WorkerTask): void {
   Atomics.store(new Int32Array(task.memory.workerWords), task.worker * WORKER_WORDS + THREAD, addon.threadId());
   const worker = new PollWorker(addon, { ...task.tcp, ...task });
   const control = new Control(worker, task.memory, task.worker, task.eventFd);
+  const handle = (): boolean => control.handle();
+  const pending = (): boolean => control.pending;
   try {
-    if (task.takeOver !== undefined) {
+    if (task.takeOver === undefined) warmUp(addon, worker, handle, pending);
+    else {
       for (const device of task.takeOver) restoreDevice(worker, device);
       worker.queuesChanged();
       worker.takeOver();
     }
-    const handle = (): boolean => control.handle();
-    const pending = (): boolean => control.pending;
     while (!worker.ended) worker.cycle(handle, pending, control.broken);
   } finally {
     // Flows and packets that were staged for other workers are nowhere else any more.

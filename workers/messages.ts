@@ -23,6 +23,8 @@ export const CONTROL_DROP_FLOWS = 10;
 export const CONTROL_THROW = 11;
 /** Nothing but an answer. */
 export const CONTROL_PING = 12;
+/** The driver notified a queue, by a VMM that has no eventfd for it. The only message without an answer. */
+export const CONTROL_KICK = 13;
 
 /** Words of a control message. */
 export const KIND = 0;

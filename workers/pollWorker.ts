@@ -10,12 +10,8 @@ import type { Addon } from '../src/native/addon.js';
 import { ControlQueueServer } from './controlQueueServer.js';
 import { C, type Counters } from './counters.js';
 import { CycleBarrier } from './cycleBarrier.js';
-import { DeviceView, IOVECS, type QueueView } from './deviceView.js';
-import { EpollEngine } from './engine/epollEngine.js';
-import type { Engine } from './engine/engine.js';
-import { EINTR, EVENT_WORDS as ENGINE_EVENT_WORDS } from './engine/engine.js';
-import type { EngineName } from './engine/engine.js';
-import { UringEngine } from './engine/uringEngine.js';
+import { DeviceView, type QueueView } from './deviceView.js';
+import { EINTR, type Engine, type EngineName } from './engine/engine.js';
 import {
   ACK_NOW,
   DEVICE,
@@ -52,16 +48,14 @@ import { Shard } from './shard.js';
 import { SpinBudget } from './spinBudget.js';
 import { INTERRUPT, PUBLISHED, type StageTimer, createStageTimer } from './stageTimer.js';
 import { TransmitPath } from './transmitPath.js';
+import { WorkerThread } from './workerThread.js';
 
 /** Packets of one handoff ring per cycle. */
 const HANDOFF_BUDGET = 256;
 const FIRED = 256;
-const MAX_EVENTS = 512;
 /** Tokens of events that aren't sockets': the wake eventfd, and kicks from here down. */
 const WAKE_TOKEN = -1;
 const KICK_TOKEN = -2;
-/** Bytes in flight that a kernel without SO_PEEK_OFF may have to read past: the largest window of RFC 7323. */
-const DISCARD_BYTES = 1 << 30;
 /** How long a queue without a kick eventfd goes unlooked at, ms. */
 const POLLED_MS = 1;
 /** How soon a flow that has to move to another worker tries again, ms. */
@@ -77,6 +71,7 @@ export interface WorkerSettings extends TcpSettings {
 
 export class PollWorker implements TcpHost {
   readonly devices: (DeviceView | undefined)[] = [];
+  readonly thread: WorkerThread;
   readonly engine: Engine;
   readonly flows: TcpFlows;
   readonly handoff: Handoff;
@@ -99,22 +94,18 @@ export class PollWorker implements TcpHost {
   /** Whether the next cycle looks for work itself, instead of being told. */
   private spinning = false;
 
+  /** @param thread what another worker of this thread left; made anew if left out */
   constructor(
     private readonly addon: Addon,
     readonly settings: WorkerSettings,
+    thread?: WorkerThread,
   ) {
     const { memory, worker } = settings;
-    this.iovecs = new Uint32Array(new SharedArrayBuffer(12 * IOVECS));
-    const events = new Int32Array(new SharedArrayBuffer(4 * ENGINE_EVENT_WORDS * MAX_EVENTS));
-    const clock = new Int32Array(new SharedArrayBuffer(12));
-    addon.bindScratch(this.iovecs, events, clock);
-    addon.readClock();
     this.counters = new Float64Array(memory.counters[worker]!);
-    this.timer = createStageTimer(addon, clock, memory.stages[worker]);
-    this.engine =
-      settings.engine === 'uring'
-        ? new UringEngine(addon, this.counters, events, clock)
-        : new EpollEngine(addon, this.counters, events, clock, settings.epoll);
+    this.thread = thread ?? new WorkerThread(addon, settings, this.counters);
+    this.iovecs = this.thread.iovecs;
+    this.engine = this.thread.engine;
+    this.timer = createStageTimer(addon, this.thread.clock, memory.stages[worker]);
     this.words = new Int32Array(memory.workerWords);
     this.wordsAt = worker * WORKER_WORDS;
     const freeWord = this.words.subarray(this.wordsAt + FREE_RECORDS, this.wordsAt + FREE_RECORDS + 1);
@@ -122,8 +113,7 @@ export class PollWorker implements TcpHost {
     const held = new HeldChains(new Int32Array(memory.held[worker]!), (origin) => this.transmitPath.giveBack(origin));
     this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, this);
     const { devices, flows, counters, iovecs, timer } = this;
-    const discard = settings.peekOffset ? -1 : addon.createRegion(DISCARD_BYTES).region;
-    const output = new TcpOutput(flows, iovecs, discard);
+    const output = new TcpOutput(flows, iovecs, this.thread.discardRegion);
     const input = new TcpInput(flows, output);
     const handoff = new Handoff(worker, memory, flows, settings.wakeFds);
     const nat = new Nat(flows, input, handoff, counters);
@@ -160,6 +150,11 @@ export class PollWorker implements TcpHost {
     this.devices[device] = view;
     this.transmitPath.attach(view);
     return view;
+  }
+
+  /** Whether a queue of any device runs, whoever serves it. */
+  get serving(): boolean {
+    return this.devices.some((view) => view?.queues.some(({ started }) => started) === true);
   }
 
   /** Gives the control queue to the worker that serves it. */
@@ -305,13 +300,20 @@ export class PollWorker implements TcpHost {
       if (token >= 0) {
         if (this.flows.records[token * FLOW_WORDS + GENERATION] !== generation) continue;
         if (this.flows.records[token * FLOW_WORDS + STATE] !== FREE) this.events.socket(token, events[3 * n + 2]!);
-      } else if (token <= KICK_TOKEN) this.kicked(KICK_TOKEN - token, generation);
+      } else if (token <= KICK_TOKEN) this.kickedByEventfd(KICK_TOKEN - token, generation);
     }
   }
 
-  private kicked(number: number, generation: number): void {
-    const queue = this.devices[number >>> 10]?.queues[number & 1023];
-    if (queue === undefined || !queue.started || queue.generation !== generation) return;
+  private kickedByEventfd(number: number, generation: number): void {
+    const device = number >>> 10;
+    const index = number & 1023;
+    if (this.devices[device]?.queues[index]?.generation === generation) this.kick(device, index);
+  }
+
+  /** The driver notified a queue. */
+  kick(device: number, index: number): void {
+    const queue = this.devices[device]?.queues[index];
+    if (queue === undefined || !queue.started) return;
     this.counters[C.kicks]!++;
     if (queue.receive === undefined) queue.active = true;
     else this.flows.wakeWaiting();

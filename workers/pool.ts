@@ -14,7 +14,17 @@ import type { EngineName } from './engine/engine.js';
 import { FD, FLOW_WORDS, FREE, STATE } from './flow.js';
 import { movingSockets } from './handoff.js';
 import type { WorkerTask } from './main.js';
-import { ARGUMENTS, CONTROL_PING, CONTROL_THROW, DEVICE_OF, EVENT_DONE, KIND, QUEUE_OF, TICKET } from './messages.js';
+import {
+  ARGUMENTS,
+  CONTROL_KICK,
+  CONTROL_PING,
+  CONTROL_THROW,
+  DEVICE_OF,
+  EVENT_DONE,
+  KIND,
+  QUEUE_OF,
+  TICKET,
+} from './messages.js';
 import type { TcpSettings } from './nat/tcpFlows.js';
 import { Obeyed } from './obeyed.js';
 import { PoolDevice } from './poolDevice.js';
@@ -120,12 +130,14 @@ export class Pool {
   private readonly piscina: Piscina<WorkerTask, void>;
   private readonly tcp: TcpSettings;
   private readonly stuckCalls: StuckCalls;
+  private readonly words: Int32Array;
   private lastTicket = 0;
   private closing: Promise<void> | undefined;
   private readonly stopAtExit = (): void => this.tellToStop();
 
   constructor(private readonly options: PoolOptions) {
     this.memory = createPoolMemory(options, randomInt(1, 2 ** 31 - 1));
+    this.words = new Int32Array(this.memory.workerWords);
     this.tcp = { ...options.tcp, seed: this.memory.seed, peekOffset: addon.probePeekOffset() };
     const cpus = addon.getAffinity();
     const { workers } = options;
@@ -143,7 +155,7 @@ export class Pool {
       end.watcher = addon.watch(end.eventFd, { readable: true }, () => this.readEvents(end));
     }
     for (const end of this.workers) this.start(end, false);
-    this.stuckCalls = new StuckCalls(addon, new Int32Array(this.memory.workerWords), workers);
+    this.stuckCalls = new StuckCalls(addon, this.words, workers);
     process.on('exit', this.stopAtExit);
   }
 
@@ -197,6 +209,26 @@ export class Pool {
     return Promise.all(this.workers.map(({ number }) => this.request(number, kind, device, queue, ...args)));
   }
 
+  /**
+   * Tells a worker of a driver's notification, and wakes it only if it sleeps. Returns false when its ring has no place. A
+   * successor of a dead worker needs none: it looks at all queues.
+   */
+  kick(worker: number, device: number, queue: number): boolean {
+    const end = this.workers[worker]!;
+    if (end.ended) return true;
+    // The last place is for requests: only the answer to one lets those that wait go on.
+    if (end.control.free() < 2) return false;
+    const { data } = end.control;
+    const at = end.control.reserve();
+    data[at + KIND] = CONTROL_KICK;
+    data[at + DEVICE_OF] = device;
+    data[at + QUEUE_OF] = queue;
+    end.control.commit();
+    end.control.publish();
+    if (Atomics.load(this.words, worker * WORKER_WORDS + SLEEPING) === 1) addon.eventfdSignal(end.wakeFd);
+    return true;
+  }
+
   /** The worker that serves a queue pair. */
   workerOf(pair: number): number {
     return pair % this.options.workers;
@@ -208,7 +240,7 @@ export class Pool {
   }
 
   states(): WorkerState[] {
-    const words = new Int32Array(this.memory.workerWords);
+    const { words } = this;
     return this.workers.map(({ number, cpu, deaths }) => ({
       worker: number,
       cpu,
@@ -246,9 +278,8 @@ export class Pool {
 
   /** By a word, not a message: the ring may be full, and the process may be about to exit. */
   private tellToStop(): void {
-    const words = new Int32Array(this.memory.workerWords);
     for (const end of this.workers) {
-      Atomics.store(words, end.number * WORKER_WORDS + STOP, 1);
+      Atomics.store(this.words, end.number * WORKER_WORDS + STOP, 1);
       addon.eventfdSignal(end.wakeFd);
     }
   }

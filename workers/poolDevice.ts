@@ -135,6 +135,10 @@ export class PoolDevice implements DeviceDataPlane {
     await this.all(CONTROL_CALL_FD, index, callFd);
   }
 
+  kick(index: number): boolean {
+    return this.pool.kick(this.ownerOf(index), this.number, index);
+  }
+
   async reset(): Promise<void> {
     for (const index of this.running.keys()) await this.stopQueue(index);
     await this.all(CONTROL_DROP_FLOWS, 0);

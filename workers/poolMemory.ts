@@ -55,12 +55,12 @@ export interface PoolMemory extends PoolDimensions {
   /** NET_STATE_WORDS per device. */
   readonly net: SharedArrayBuffer;
   readonly directory: SharedArrayBuffer;
-  /** Packets that worker a handed to worker b and that aren't back: word a × workers + b, written by a. */
-  readonly outstanding: SharedArrayBuffer;
   /** Per worker. */
   readonly shards: readonly SharedArrayBuffer[];
   readonly held: readonly SharedArrayBuffer[];
   readonly counters: readonly SharedArrayBuffer[];
+  /** Packets that it handed to each other worker and that aren't back. */
+  readonly outstanding: readonly SharedArrayBuffer[];
   /** Histograms; see stageTimer.ts. None unless `timing` is on. */
   readonly stages: readonly SharedArrayBuffer[];
   readonly control: readonly SharedArrayBuffer[];
@@ -68,6 +68,9 @@ export interface PoolMemory extends PoolDimensions {
   /** From worker a to worker b: number a × workers + b. */
   readonly handoff: readonly SharedArrayBuffer[];
 }
+
+/** Room behind what one thread writes often, bytes: a cache line, for buffers aren't aligned to any. */
+const APART = 64;
 
 const times = (count: number, bytes: number): SharedArrayBuffer[] =>
   Array.from({ length: count }, () => new SharedArrayBuffer(bytes));
@@ -84,10 +87,10 @@ export function createPoolMemory(dimensions: PoolDimensions, seed: number): Pool
     queues: new SharedArrayBuffer(4 * QUEUE_STATE_WORDS * devices * (2 * pairs + 1)),
     net: new SharedArrayBuffer(4 * NET_STATE_WORDS * devices),
     directory: new SharedArrayBuffer(workers > 1 ? Directory.bytes(2 * flows * workers) : Directory.bytes(8)),
-    outstanding: new SharedArrayBuffer(4 * workers * workers),
     shards: times(workers, 4 * FLOW_WORDS * flows),
     held: times(workers, 4 * HeldChains.words(HELD_ENTRIES)),
-    counters: times(workers, 8 * COUNTER_NAMES.length),
+    counters: times(workers, 8 * COUNTER_NAMES.length + APART),
+    outstanding: times(workers, 4 * workers + APART),
     stages: timing ? times(workers, STAGE_BYTES) : [],
     control: times(workers, SpscRing.bytes(CONTROL_CAPACITY, CONTROL_WORDS)),
     events: times(workers, SpscRing.bytes(EVENT_CAPACITY, EVENT_WORDS)),

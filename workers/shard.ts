@@ -54,10 +54,14 @@ export class Shard {
     this.index.clear();
     this.freeCount = 0;
     for (let flow = this.capacity - 1; flow >= 0; flow--) {
+      // Nothing is written to records that were never used: they cost no memory until then.
+      if (this.records[flow * FLOW_WORDS + STATE] === FREE) {
+        this.freeList[this.freeCount++] = flow;
+        continue;
+      }
       this.records[flow * FLOW_WORDS + TIMER_SLOT] = -1;
       this.records[flow * FLOW_WORDS + FLAGS]! &= ~LISTED;
-      if (this.records[flow * FLOW_WORDS + STATE] === FREE) this.freeList[this.freeCount++] = flow;
-      else this.index.insert(flow);
+      this.index.insert(flow);
     }
     this.wheel.clear();
     this.freeWord[0] = this.freeCount;

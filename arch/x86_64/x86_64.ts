@@ -1,5 +1,5 @@
 /** x86-64 under QEMU: machine, processor, kernel image. */
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Accelerator, Arch, BootableKernel } from '../arch.js';
 import { bzImageRelease, elfRelease, extractVmlinux, kernelFormat } from './kernelImage.js';
@@ -8,10 +8,13 @@ export const x86_64: Arch = {
   qemu: 'qemu-system-x86_64',
   console: 'ttyS0',
   kernelParameters: ['tsc=reliable', 'mitigations=off', 'random.trust_cpu=on'],
-  canUseKvm: () => hasVirtualizationFlag(readFileSync('/proc/cpuinfo', 'utf8')) && kvmOpens(),
+  canUseKvm: () => obstacle() === undefined,
+  kvmObstacle: () => obstacle(),
   machineOptions,
   bootableKernel,
 };
+
+const obstacle = (): string | undefined => kvmObstacle(readFileSync('/proc/cpuinfo', 'utf8'));
 
 /**
  * Whether the processor itself runs guests: an openable /dev/kvm alone proves nothing, it may emulate.
@@ -21,12 +24,23 @@ export function hasVirtualizationFlag(cpuinfo: string): boolean {
   return /^flags\s*:.*\b(vmx|svm)\b/m.test(cpuinfo);
 }
 
-function kvmOpens(): boolean {
+/**
+ * Why this user can run no virtual machines in hardware; undefined if nothing is in the way.
+ * @param cpuinfo text of /proc/cpuinfo
+ * @param device what is opened as /dev/kvm
+ */
+export function kvmObstacle(cpuinfo: string, device = '/dev/kvm'): string | undefined {
+  if (!hasVirtualizationFlag(cpuinfo)) {
+    return 'the processor has no hardware virtualization, or it is turned off: neither vmx nor svm is in /proc/cpuinfo';
+  }
   try {
-    accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
-    return true;
-  } catch {
-    return false;
+    closeSync(openSync(device, 'r+'));
+    return undefined;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EACCES') return `${device} is not yours to open: join its group, kvm`;
+    // The file may be there before its driver is: ENODEV.
+    return `there is no ${device} (${code}): load the kernel's module kvm_intel or kvm_amd`;
   }
 }
 

@@ -1,7 +1,7 @@
 /** Parsers of the values of `slipway bench compare`'s options. Each throws commander's `InvalidArgumentError`. */
 import { availableParallelism } from 'node:os';
 import { InvalidArgumentError } from 'commander';
-import { integer } from '../crr/arguments.js';
+import { integer } from '../arguments.js';
 import { NAMED_ENGINES } from './contenders.js';
 import type { Engine } from './contenders.js';
 

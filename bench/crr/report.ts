@@ -1,8 +1,7 @@
 /** The CRR benchmark's results as a table for people. */
-import { machineLine } from '../report/machine.js';
+import { errorsCell, markNotes, queuesCell, retransmitNote, sessionNotes, variationCell } from '../guests/notes.js';
 import { formatNumber, summaryCell } from '../report/table.js';
 import type { Cell, Column, ResultTable } from '../report/table.js';
-import { UNSETTLED_COV, isSettled } from '../report/statistics.js';
 import { SERVER_LIMIT_US } from './result.js';
 import type { CellSummary, CrrReport } from './result.js';
 
@@ -33,7 +32,6 @@ export function crrTable(report: CrrReport): ResultTable {
 }
 
 function row(summary: CellSummary): readonly Cell[] {
-  const { cov } = summary.p50;
   return [
     { value: String(summary.flows) },
     { value: summary.backEnd },
@@ -41,42 +39,24 @@ function row(summary: CellSummary): readonly Cell[] {
     summaryCell(summary.p99),
     summaryCell(summary.p999),
     summaryCell(summary.rate),
-    { value: `${formatNumber(cov * 100)} %${isSettled(summary.p50) ? '' : '~'}` },
-    { value: errorsText(summary) },
-    { value: summary.queuePackets.map((packets) => formatNumber(packets)).join(' + ') || '–' },
+    variationCell(summary.p50),
+    errorsCell(summary.failed, summary.errors),
+    queuesCell(summary.queuePackets),
   ];
-}
-
-function errorsText(summary: CellSummary): string {
-  const names = Object.entries(summary.errors).map(([name, times]) => `${name} ${times}`);
-  return names.length === 0 ? '0' : `${summary.failed} (${names.join(', ')})`;
 }
 
 function notes(report: CrrReport): readonly string[] {
   const { summaries } = report;
-  const outlier = summaries.some((each) =>
-    [each.p50, each.p99, each.p999, each.rate].some((figure) => figure.outliers.length > 0),
-  );
-  const unsettled = !summaries.every((each) => isSettled(each.p50));
-  const retransmits = summaries.filter((each) => each.retransmits > 0);
   return [
     'Medians over the rounds, with lowest–highest; quantiles are nearest rank; errors and packets (received + sent) are sums over the rounds.',
-    ...(outlier
-      ? ['* an outlier among the rounds: over 3.5 scaled median absolute deviations, and over 10 %, from the median.']
-      : []),
-    ...(unsettled
-      ? [`~ not settled: the medians of the rounds vary by more than ${UNSETTLED_COV * 100} % (CoV); run more rounds.`]
-      : []),
-    ...(retransmits.length > 0
-      ? [
-          `Retransmitted segments: ${retransmits.map((each) => `${each.backEnd} M = ${each.flows}: ${each.retransmits}`).join('; ')}.`,
-        ]
-      : []),
+    ...markNotes(
+      summaries.flatMap(({ p50, p99, p999, rate }) => [p50, p99, p999, rate]),
+      summaries.map(({ p50 }) => p50),
+      'medians',
+    ),
+    ...retransmitNote(summaries.map((each) => [`${each.backEnd} M = ${each.flows}`, each.retransmits])),
     serverNote(report),
-    ...Object.entries(report.backEnds).map(([name, description]) => `${name}: ${description}.`),
-    ...report.notInstalled.map((name) => `${name}: not installed.`),
-    ...report.failures.map((failure) => `${failure.backEnd} FAILED: ${failure.message}`),
-    `${machineLine(report.machine)}; ${report.date}.`,
+    ...sessionNotes(report),
   ];
 }
 

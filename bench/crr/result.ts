@@ -1,10 +1,10 @@
 /** What the CRR benchmark measures, and the JSON document it writes: the schema is its documentation. */
 import { z } from 'zod';
-import { SlipwayError } from '../../src/errors.js';
+import type { ServerSummary } from '../guests/guestServer.js';
+import { kernelCounters, parseClientRun, sumQueuePackets } from '../guests/result.js';
+import type { Cell, ClientExit, GuestsReport, RoundSettings } from '../guests/result.js';
 import { isSettled, summarize } from '../report/statistics.js';
 import type { Summary } from '../report/statistics.js';
-import type { Machine } from '../report/machine.js';
-import type { ServerSummary } from './guestServer.js';
 
 const quantiles = z
   .object({ min: z.number(), p50: z.number(), p90: z.number(), p99: z.number(), p999: z.number(), max: z.number() })
@@ -32,43 +32,25 @@ export const crrRunSchema = z.object({
     .record(z.string(), z.number())
     .describe('failed CRRs by errno; END_WITHOUT_ANSWER: closed by the server too early'),
   failed: z.number().describe('sum of errors'),
-  retransmits: z.number().describe("TCP segments retransmitted by the client's kernel during the run"),
-  queues: z
-    .array(z.object({ rx: z.number(), tx: z.number() }))
-    .describe("packets per queue pair during the run, by the guest driver's own counters; empty where there are none"),
+  ...kernelCounters,
 });
 
 export type ClosingSide = CrrRun['closes'];
 
 export type CrrRun = z.infer<typeof crrRunSchema>;
 
-/** The client's output could not be understood, or it failed. */
-export class ClientError extends SlipwayError {
-  override readonly name = 'ClientError';
+/** Reads the client's report. @throws {ClientError} if it failed or printed anything else */
+export function parseCrrRun(exit: ClientExit): CrrRun {
+  return parseClientRun('crr', crrRunSchema, exit);
 }
 
-/** Reads the client's report. @throws {ClientError} if it failed or printed anything else */
-export function parseCrrRun(exitCode: number, stdout: string, stderr: string): CrrRun {
-  const said = stderr.trim() === '' ? 'it said nothing' : `it said: ${stderr.trim()}`;
-  if (exitCode !== 0) throw new ClientError(`the client crr ended with exit code ${exitCode}; ${said}`);
-  let report: unknown;
-  try {
-    report = JSON.parse(stdout);
-  } catch {
-    throw new ClientError(`the client crr printed no report but "${stdout.trim().slice(0, 120)}"; ${said}`);
-  }
-  const parsed = crrRunSchema.safeParse(report);
-  if (!parsed.success) throw new ClientError(`the client crr printed an odd report: ${z.prettifyError(parsed.error)}`);
-  return parsed.data;
+export interface CrrLoad {
+  /** Concurrent flows, M. */
+  readonly flows: number;
 }
 
 /** All rounds of one back end with one number of flows. */
-export interface CrrCell {
-  readonly backEnd: string;
-  readonly flows: number;
-  /** In the order they were run. */
-  readonly rounds: readonly CrrRun[];
-}
+export type CrrCell = Cell<CrrLoad, CrrRun>;
 
 /** A cell's figures over its rounds: medians of the rounds' quantiles, never a quantile over all rounds. */
 export interface CellSummary {
@@ -88,19 +70,10 @@ export interface CellSummary {
 }
 
 /** What `--json` writes. Times are µs, rates CRRs per second. */
-export interface CrrReport {
+export interface CrrReport extends GuestsReport {
   readonly benchmark: 'crr';
   readonly schemaVersion: 1;
-  /** ISO 8601. */
-  readonly date: string;
-  readonly machine: Machine;
   readonly settings: CrrSettings;
-  /** By back end: how it was set up, in words. */
-  readonly backEnds: Readonly<Record<string, string>>;
-  /** Peers that could not take part because they are not installed. */
-  readonly notInstalled: readonly string[];
-  /** Back ends that failed: they have the rounds up to then, and the benchmark's exit code is 1. */
-  readonly failures: readonly { readonly backEnd: string; readonly message: string }[];
   /** What the server adds to a CRR, measured before the rounds by one flow on the host. */
   readonly serverSelfTest: ServerSummary['serviceUs'];
   /** The server during the rounds, under the load of all flows. */
@@ -109,7 +82,7 @@ export interface CrrReport {
   readonly cells: readonly CrrCell[];
 }
 
-export interface CrrSettings {
+export interface CrrSettings extends RoundSettings {
   /** vCPUs of each guest. */
   readonly cpus: number;
   readonly flows: readonly number[];
@@ -119,20 +92,17 @@ export interface CrrSettings {
   readonly closes: ClosingSide;
   /** CRRs before each run that are not recorded. */
   readonly warmup: number;
-  readonly rounds: number;
-  /** Rounds are added up to this many while a median is not settled (see `isCellSettled`). */
-  readonly maxRounds: number;
 }
 
-export function isCellSettled(cell: CrrCell): boolean {
-  return isSettled(summarize(cell.rounds.map((run) => run.latencyUs.p50)));
+/** Whether the p50 of these rounds varies little. */
+export function areSettled(rounds: readonly CrrRun[]): boolean {
+  return isSettled(summarize(rounds.map((run) => run.latencyUs.p50)));
 }
 
 /** @throws {RangeError} for a cell without rounds */
 export function summarizeCell(cell: CrrCell): CellSummary {
   const over = (figure: (run: CrrRun) => number): Summary => summarize(cell.rounds.map(figure));
   const sum = (figure: (run: CrrRun) => number): number => cell.rounds.reduce((total, run) => total + figure(run), 0);
-  const pairs = Math.max(...cell.rounds.map((run) => run.queues.length));
   const errorNames = [...new Set(cell.rounds.flatMap((run) => Object.keys(run.errors)))];
   return {
     backEnd: cell.backEnd,
@@ -145,9 +115,7 @@ export function summarizeCell(cell: CrrCell): CellSummary {
     failed: sum((run) => run.failed),
     errors: Object.fromEntries(errorNames.map((name) => [name, sum((run) => run.errors[name] ?? 0)])),
     retransmits: sum((run) => run.retransmits),
-    queuePackets: Array.from({ length: pairs }, (_, pair) =>
-      sum((run) => (run.queues[pair]?.rx ?? 0) + (run.queues[pair]?.tx ?? 0)),
-    ),
+    queuePackets: sumQueuePackets(cell.rounds),
   };
 }
 

@@ -2,8 +2,9 @@
  * The wire format of a bulk stream, for the client in the guest (bulk.c) and its server on the host.
  *
  * The client opens the connection and sends a `struct bulk_request`. Whoever sends the data sends `bytes` bytes of
- * bulk_fill()'s pattern for `seed`, then a `struct bulk_sum` over what it sent, and keeps the connection open; the other
- * end answers with its own `struct bulk_sum` over what it received and closes. Both ends compare. Little-endian.
+ * bulk_fill()'s pattern for `seed`, or what it can within `milliseconds`, whichever is less, then a `struct bulk_sum` over
+ * what it sent, and its FIN; the other end answers with its own `struct bulk_sum` over what it received and closes. Both ends
+ * compare. Little-endian.
  *
  * The pattern differs at each 8-byte position, and the sum depends on the order, so lost, repeated, swapped and foreign
  * bytes all show; bulk_check() names the first wrong position too.
@@ -11,20 +12,18 @@
 #ifndef SLIPWAY_BENCH_BULK_H
 #define SLIPWAY_BENCH_BULK_H
 
-#include <errno.h>
+#include "client.h"
+
 #include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#include <sys/socket.h>
 
 enum { BULK_BLOCK = 64 * 1024 };
-static const uint32_t BULK_MAGIC = 0x31425753; /* "SWB1" */
+static const uint32_t BULK_MAGIC = 0x32425753; /* "SWB2" */
 
 enum bulk_direction { BULK_CLIENT_SENDS = 1, BULK_CLIENT_RECEIVES = 2 };
 
 struct bulk_request {
     uint32_t magic, direction;
-    uint64_t bytes, seed;
+    uint64_t bytes, seed, milliseconds;
 };
 
 struct bulk_sum {
@@ -109,42 +108,46 @@ static inline int bulk_receive_all(int fd, void *data, size_t length) {
     return 0;
 }
 
-/* Sends the pattern and its sum, and reads the other end's sum. 0 or an errno. */
-static inline int bulk_send(int fd, uint64_t seed, uint64_t bytes, struct bulk_sum *mine, struct bulk_sum *theirs) {
-    uint64_t block[BULK_BLOCK / 8];
-    struct bulk_state state = bulk_begin(seed);
+/* Sends the pattern as far as the request wants it, its sum and a FIN, and reads the other end's sum. 0 or an errno. */
+static inline int bulk_send(int fd, const struct bulk_request *request, struct bulk_sum *mine, struct bulk_sum *theirs) {
+    uint64_t block[BULK_BLOCK / 8], begin_ns = now_ns();
+    struct bulk_state state = bulk_begin(request->seed);
     int error;
-    for (uint64_t offset = 0; offset < bytes;) {
-        size_t length = bytes - offset < BULK_BLOCK ? (size_t)(bytes - offset) : BULK_BLOCK;
-        bulk_fill(seed, offset, block, length);
+    for (uint64_t offset = 0; offset < request->bytes && now_ns() - begin_ns < request->milliseconds * 1000000;) {
+        uint64_t left = request->bytes - offset;
+        size_t length = left < BULK_BLOCK ? (size_t)left : BULK_BLOCK;
+        bulk_fill(request->seed, offset, block, length);
         bulk_check(&state, (unsigned char *)block, length);
         if ((error = bulk_send_all(fd, block, length))) return error;
         offset += length;
     }
     *mine = bulk_end(&state);
     if ((error = bulk_send_all(fd, mine, sizeof *mine))) return error;
+    if (shutdown(fd, SHUT_WR)) return errno;
     return bulk_receive_all(fd, theirs, sizeof *theirs);
 }
 
-/* Receives the pattern and the sender's sum, and answers with its own. `wrong_at`: offset of the first wrong word, or UINT64_MAX. */
-static inline int bulk_receive(int fd, uint64_t seed, uint64_t bytes, struct bulk_sum *mine, struct bulk_sum *theirs, uint64_t *wrong_at) {
-    unsigned char block[BULK_BLOCK];
+/*
+ * Receives up to the FIN, all but the last bytes as the pattern and those as the sender's sum, and answers with its own.
+ * 0, an errno, or ENODATA if the stream ended too early. `wrong_at`: offset of the first wrong word, or UINT64_MAX.
+ */
+static inline int bulk_receive(int fd, uint64_t seed, struct bulk_sum *mine, struct bulk_sum *theirs, uint64_t *wrong_at) {
+    unsigned char block[sizeof *theirs + BULK_BLOCK];
     struct bulk_state state = bulk_begin(seed);
-    int error = 0;
-    while (state.sum.bytes < bytes) {
-        uint64_t left = bytes - state.sum.bytes;
-        ssize_t n = recv(fd, block, left < BULK_BLOCK ? (size_t)left : BULK_BLOCK, 0);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) {
-            error = n ? errno : ENODATA;
-            break;
-        }
-        bulk_check(&state, block, (size_t)n);
+    size_t held = 0; /* at the start of `block`: what may be the sum */
+    ssize_t n;
+    while ((n = recv(fd, block + held, BULK_BLOCK, 0)) > 0 || (n < 0 && errno == EINTR)) {
+        size_t length = held + (n > 0 ? (size_t)n : 0);
+        held = length < sizeof *theirs ? length : sizeof *theirs;
+        bulk_check(&state, block, length - held);
+        memmove(block, block + length - held, held);
     }
     *mine = bulk_end(&state);
     *wrong_at = state.wrong_at;
-    if (error) return error;
-    if ((error = bulk_receive_all(fd, theirs, sizeof *theirs))) return error;
+    if (n < 0) return errno;
+    if (held < sizeof *theirs) return ENODATA;
+    memcpy(theirs, block, sizeof *theirs);
+    if (theirs->bytes != mine->bytes) return ENODATA;
     return bulk_send_all(fd, mine, sizeof *mine);
 }
 

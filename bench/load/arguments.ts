@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { InvalidArgumentError, Option } from 'commander';
 import { MAX_SOCKET_PATH } from '../../src/config.js';
-import { integer } from '../crr/arguments.js';
+import { integer, number } from '../arguments.js';
 import { REFUSABLE } from '../driver/features.js';
 import type { FeatureName } from '../driver/features.js';
 import { parseIpv4, parseMac } from '../driver/network.js';
@@ -11,16 +11,6 @@ import type { Mode } from './result.js';
 
 /** PID_MAX_LIMIT of 64-bit Linux. */
 const LARGEST_PID = 4_194_304;
-
-export function number(lowest: number, highest: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (!/^\d+(\.\d+)?$/.test(text) || value < lowest || value > highest) {
-      throw new InvalidArgumentError(`It must be a number from ${lowest} to ${highest}.`);
-    }
-    return value;
-  };
-}
 
 export function powerOfTwo(lowest: number, highest: number): (text: string) => number {
   return (text) => {

@@ -1,7 +1,7 @@
 /** `slipway bench load`: options, progress and output. */
 import { writeFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
-import { integer } from '../crr/arguments.js';
+import { integer, number } from '../arguments.js';
 import { UsageError } from '../../src/errors.js';
 import { DEVICE_DEFAULTS, MAX_THREADS } from '../driver/device.js';
 import { LOOP_DEFAULTS } from '../driver/eventLoop.js';
@@ -15,7 +15,6 @@ import {
   featureList,
   macAddress,
   mode,
-  number,
   powerOfTwo,
   processId,
   socketPath,

@@ -55,8 +55,8 @@ static void *serve_bulk(void *argument) {
     struct bulk_sum mine = {0}, theirs = {0};
     uint64_t wrong_at = UINT64_MAX;
     if (!bulk_receive_all(fd, &request, sizeof request) && request.magic == BULK_MAGIC)
-        error = request.direction == BULK_CLIENT_SENDS ? bulk_receive(fd, request.seed, request.bytes, &mine, &theirs, &wrong_at)
-                                                       : bulk_send(fd, request.seed, request.bytes, &mine, &theirs);
+        error = request.direction == BULK_CLIENT_SENDS ? bulk_receive(fd, request.seed, &mine, &theirs, &wrong_at)
+                                                       : bulk_send(fd, &request, &mine, &theirs);
     if (error || wrong_at != UINT64_MAX || !bulk_equal(&mine, &theirs)) atomic_fetch_add(&bulk_wrong, 1);
     atomic_fetch_add(&bulk_streams, 1);
     close(fd);

@@ -113,6 +113,11 @@ export class ConfigSpace {
     return (this.read(COMMAND, 2) & COMMAND_INTX_DISABLE) !== 0;
   }
 
+  /** Which line of the interrupt controller INTx leads to: written by firmware, read by drivers (§6.2.4). */
+  set interruptLine(line: number) {
+    this.bytes[INTERRUPT_LINE] = line;
+  }
+
   /** The Interrupt Status bit: INTx is wanted, whether it is disabled or not (§6.2.3). */
   set interruptStatus(pending: boolean) {
     const rest = this.bytes[STATUS]! & ~STATUS_INTERRUPT;

@@ -1,9 +1,11 @@
 /**
  * The notify addresses of a device's queues (virtio 1.2 §4.1.4.4). Where the machine has doorbells, a driver's write signals
- * the queue's kick eventfd without leaving the guest; else, and where one can't be had, the write comes here and does the same.
+ * the queue's kick eventfd without leaving the guest; else, and where one can't be had, the write comes here and is told to
+ * what serves the queue.
  */
 import type { Addon } from '../../src/native/addon.js';
-import type { Doorbells } from './platform.js';
+import type { QueuePlane } from '../dataPlane.js';
+import type { Platform } from './platform.js';
 import { NOTIFY_MULTIPLIER } from './virtioCapabilities.js';
 
 export class NotifyArea {
@@ -14,7 +16,8 @@ export class NotifyArea {
 
   constructor(
     private readonly addon: Addon,
-    private readonly doorbells: Doorbells | undefined,
+    private readonly platform: Platform,
+    private readonly plane: QueuePlane,
     private readonly kickFds: readonly number[],
     private readonly warn: (message: string) => void,
   ) {}
@@ -24,14 +27,17 @@ export class NotifyArea {
     if (address === this.address) return;
     this.detachAll();
     this.address = address;
-    if (address === undefined || this.doorbells === undefined) return;
+    if (address === undefined || this.platform.doorbells === undefined) return;
     for (const [queue, fd] of this.kickFds.entries()) this.attach(queue, address + NOTIFY_MULTIPLIER * queue, fd);
   }
 
   /** A write that no doorbell took. The address alone names the queue, as it does for a doorbell. */
   written(offset: number): void {
-    const fd = this.kickFds[offset / NOTIFY_MULTIPLIER];
-    if (fd !== undefined) this.addon.eventfdSignal(fd);
+    const queue = offset / NOTIFY_MULTIPLIER;
+    const fd = this.kickFds[queue];
+    if (fd === undefined) return;
+    this.platform.counts.doorbellExits++;
+    if (!this.plane.kick(queue)) this.addon.eventfdSignal(fd);
   }
 
   /**
@@ -40,7 +46,7 @@ export class NotifyArea {
    */
   private attach(queue: number, address: number, fd: number): void {
     try {
-      this.doorbells!.attach(address, 0, undefined, fd);
+      this.platform.doorbells!.attach(address, 0, undefined, fd);
       this.attached.set(queue, address);
     } catch (error) {
       this.warn(`queue ${queue} has no doorbell, its notifications go through this thread: ${String(error)}`);
@@ -49,7 +55,7 @@ export class NotifyArea {
 
   private detachAll(): void {
     for (const [queue, address] of this.attached) {
-      this.doorbells!.detach(address, 0, undefined, this.kickFds[queue]!);
+      this.platform.doorbells!.detach(address, 0, undefined, this.kickFds[queue]!);
     }
     this.attached.clear();
   }

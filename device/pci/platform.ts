@@ -33,9 +33,21 @@ export interface Doorbells {
   detach(address: number, length: 0 | 2 | 4, match: number | undefined, fd: number): void;
 }
 
+/** What went through this thread since there was no eventfd for it, or none is wanted. */
+export interface EventCounts {
+  /** Notifications of queues that were exits. */
+  doorbellExits: number;
+  /** Messages raised by KVM_SIGNAL_MSI, and those of them that no vCPU took. */
+  signalledMessages: number;
+  lostMessages: number;
+  /** Lines raised or lowered by KVM_IRQ_LINE. */
+  lineChanges: number;
+}
+
 export interface Platform {
   interrupts(vectors: number): MessageInterrupts;
   readonly line: LineInterrupt;
   /** `undefined`: notifications come as writes to memory, and the device signals its kick eventfd itself. */
   readonly doorbells: Doorbells | undefined;
+  readonly counts: EventCounts;
 }

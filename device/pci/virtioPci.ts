@@ -80,7 +80,7 @@ export class VirtioPci implements PciFunction {
     const queues = this.kickFds.map((fd) => new QueueRegisters(QUEUE_SIZE, fd));
     this.life = new Lifecycle({ model, memory, warn, mayAccessMemory }, queues, this.interrupts);
     this.common = commonConfig(this.life, this.interrupts, model);
-    this.notify = new NotifyArea(addon, platform.doorbells, this.kickFds, warn);
+    this.notify = new NotifyArea(addon, platform, model.plane, this.kickFds, warn);
   }
 
   /** Device status (§2.1), for those who look at the machine from outside. */

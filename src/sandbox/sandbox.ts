@@ -7,6 +7,7 @@ import type { Writable } from 'node:stream';
 import type { Accelerator, Arch } from '../../arch/arch.js';
 import { hostArch, hostMachineArch } from '../../arch/host.js';
 import { CommandTimeoutError, SandboxClosedError, SandboxError, UsageError } from '../errors.js';
+import { LEAST_MEMORY_MIB, MAX_CPUS, MOST_MEMORY_MIB, wholeNumber } from '../limits.js';
 import type { Network } from '../network.js';
 import { KvmGuest } from '../vmm/kvmGuest.js';
 import type { EventPaths } from '../vmm/platform.js';
@@ -30,9 +31,9 @@ export type { SandboxNet } from './qemuOptions.js';
 export type Vmm = 'kvm' | 'qemu';
 
 export interface SandboxOptions {
-  /** vCPUs; 1 if left out. */
+  /** vCPUs, 1 … 64; 1 if left out. */
   readonly cpus?: number | undefined;
-  /** Guest memory in MiB; 512 if left out. */
+  /** Guest memory in MiB, 64 … 65536; 512 if left out. */
   readonly memoryMiB?: number | undefined;
   /** Serves the guest's network card, with a queue pair per vCPU or `queues` of them. Not together with `net`. */
   readonly network?: Network | undefined;
@@ -56,7 +57,7 @@ export interface SandboxOptions {
    * Makes Slipway's own VMM do without KVM_IRQFD or KVM_IOEVENTFD, slower, to find out whether they are to blame; what KVM
    * has is used if left out.
    */
-  readonly eventPaths?: EventPaths | undefined;
+  readonly eventPaths?: Partial<EventPaths> | undefined;
   /** Where the guest's console goes. */
   readonly console?: Writable | undefined;
   /** How long the guest may take to boot, ms; 120,000 if left out. */
@@ -75,6 +76,7 @@ export interface RunOptions extends CommandStreams {
 }
 
 const ENVIRONMENT = { PATH: '/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', HOME: '/root', TERM: 'linux' };
+const DEFAULT_MEMORY_MIB = 512;
 const BOOT_TIMEOUT = 120_000;
 const SIGKILL = 9;
 
@@ -96,7 +98,8 @@ export class Sandbox {
 
   /**
    * Boots a guest; resolves when it can run commands.
-   * @throws {UsageError} for options that contradict each other
+   * @throws {UsageError} for options that contradict each other, or are out of their range
+   * @throws {KvmError | SandboxError} for KVM asked for where it can't be had
    * @throws {MissingPieceError} if the kernel, QEMU or one of the files isn't there
    * @throws {GuestPanicError | QemuError | SandboxError} if the guest doesn't come up; `consoleTail` tells its last lines
    * @throws {SandboxClosedError} if `signal` ends the boot
@@ -120,8 +123,9 @@ export class Sandbox {
   static async #spawn(options: SandboxOptions): Promise<Sandbox> {
     const arch = hostArch();
     const pieces = guestPieces();
-    const accelerator = chooseAccelerator(arch, options.accelerator ?? 'auto');
-    const vmm = chooseVmm(options, accelerator);
+    checkSizes(options);
+    const vmm = chooseVmm(arch, options);
+    const accelerator = chooseAccelerator(arch, options);
     const folder = await mkdtemp(join(tmpdir(), 'slipway-'));
     let stopServing = nothing;
     try {
@@ -137,7 +141,7 @@ export class Sandbox {
       const settings = {
         accelerator,
         cpus: options.cpus ?? 1,
-        memoryMiB: options.memoryMiB ?? 512,
+        memoryMiB: options.memoryMiB ?? DEFAULT_MEMORY_MIB,
         kernel: kernel.path,
         initramfs,
         kernelParameters: options.kernelParameters ?? [],
@@ -217,29 +221,45 @@ export class Sandbox {
   }
 }
 
-function chooseAccelerator(arch: Arch, wanted: Accelerator | 'auto'): Accelerator {
-  if (wanted === 'kvm' && !arch.canUseKvm()) {
-    throw new SandboxError('no hardware KVM here (vmx or svm in /proc/cpuinfo, and /dev/kvm); use tcg');
-  }
-  if (wanted !== 'auto') return wanted;
-  return arch.canUseKvm() ? 'kvm' : 'tcg';
+function checkSizes({ cpus = 1, memoryMiB = DEFAULT_MEMORY_MIB, queues = cpus }: SandboxOptions): void {
+  wholeNumber('cpus', cpus, 1, MAX_CPUS);
+  wholeNumber('memoryMiB', memoryMiB, LEAST_MEMORY_MIB, MOST_MEMORY_MIB);
+  wholeNumber('queues', queues, 1, MAX_CPUS);
+}
+
+function chooseAccelerator(arch: Arch, { accelerator = 'auto' }: SandboxOptions): Accelerator {
+  if (accelerator === 'auto') return arch.canUseKvm() ? 'kvm' : 'tcg';
+  if (accelerator === 'kvm') refuseWithoutKvm(arch, 'no hardware KVM here', 'tcg');
+  return accelerator;
+}
+
+function refuseWithoutKvm(arch: Arch, what: string, instead: string): void {
+  const obstacle = arch.kvmObstacle();
+  if (obstacle !== undefined) throw new SandboxError(`${what} (${obstacle}); or use ${instead}`);
 }
 
 /** Slipway's own VMM gives the guest the network's card or none, and needs the processor's help. */
-function chooseVmm({ vmm = 'auto', net }: SandboxOptions, accelerator: Accelerator): Vmm {
-  const onlyQemu = net !== undefined && net.kind !== 'none';
-  if (vmm === 'auto') return accelerator === 'kvm' && !onlyQemu ? 'kvm' : 'qemu';
-  if (vmm === 'kvm' && accelerator === 'tcg') {
-    throw new SandboxError(
-      "Slipway's own VMM needs hardware KVM (vmx or svm in /proc/cpuinfo, and /dev/kvm); use qemu",
-    );
+function chooseVmm(arch: Arch, { vmm = 'auto', accelerator, net }: SandboxOptions): Vmm {
+  const onlyQemu = accelerator === 'tcg' || (net !== undefined && net.kind !== 'none');
+  if (vmm === 'auto') return arch.canUseKvm() && !onlyQemu ? 'kvm' : 'qemu';
+  if (vmm === 'qemu') return vmm;
+  if (onlyQemu) {
+    throw new UsageError("vmm kvm is Slipway's own, which takes a network, no other net, and no accelerator but kvm");
   }
-  if (vmm === 'kvm' && onlyQemu) throw new UsageError(`net ${net.kind} is QEMU's; with vmm kvm give a network`);
+  refuseWithoutKvm(arch, "Slipway's own VMM needs hardware KVM", 'qemu');
   return vmm;
 }
 
 function startOwn(options: SandboxOptions, arch: Arch, kernel: string, initramfs: string): Promise<KvmGuest> {
-  const { cpus = 1, memoryMiB = 512, network, net, kernelParameters = [], console, eventPaths } = options;
+  const {
+    cpus = 1,
+    memoryMiB = DEFAULT_MEMORY_MIB,
+    network,
+    net,
+    kernelParameters = [],
+    console,
+    eventPaths,
+  } = options;
   if (network !== undefined && net !== undefined)
     throw new UsageError('a sandbox takes either network or net, not both');
   const parameters = [`console=${arch.console}`, 'quiet', 'panic=-1'];

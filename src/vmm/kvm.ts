@@ -6,6 +6,7 @@ import { SlipwayError } from '../errors.js';
 export const KVM_CAP = {
   IRQFD: 32,
   IOEVENTFD: 36,
+  MAX_VCPUS: 66,
   SIGNAL_MSI: 77,
   IRQFD_RESAMPLE: 82,
   IMMEDIATE_EXIT: 136,

@@ -1,14 +1,15 @@
 /** A sandbox's guest on Slipway's own VMM, with the face that a guest under QEMU has. */
 import { Duplex, type Writable } from 'node:stream';
 import type { MachineArch } from '../../arch/machine.js';
+import type { EventCounts } from '../../device/pci/platform.js';
 import { VirtioConsolePci } from '../../device/pci/virtioConsolePci.js';
 import { VirtioNetPci } from '../../device/pci/virtioNetPci.js';
-import { SandboxError } from '../errors.js';
+import { SandboxError, VcpuError } from '../errors.js';
 import { addon } from '../native/addon.js';
 import type { Network } from '../network.js';
 import { GuestConsole } from '../sandbox/guestConsole.js';
 import { Machine } from './machine.js';
-import type { EventPaths } from './platform.js';
+import { describePaths, type EventPaths } from './platform.js';
 import type { ExitCounts, GuestEnd } from './vcpu.js';
 
 export interface KvmGuestOptions {
@@ -23,8 +24,8 @@ export interface KvmGuestOptions {
   readonly network: { readonly network: Network; readonly queues: number } | undefined;
   /** Where the guest's console goes, beside the tail kept for errors. */
   readonly console: Writable | undefined;
-  /** Forces the ways around irqfd and ioeventfd; what KVM offers if left out. */
-  readonly paths?: EventPaths | undefined;
+  /** Takes eventfds that KVM has away from its devices; all are allowed if left out. */
+  readonly paths?: Partial<EventPaths> | undefined;
 }
 
 const nothing = async (): Promise<void> => {};
@@ -84,6 +85,11 @@ export class KvmGuest {
     return this.machine.exits;
   }
 
+  /** What its devices' events took another way than KVM's eventfds for; all zero where those are used. */
+  get events(): Readonly<EventCounts> {
+    return this.machine.events;
+  }
+
   /** Ends the guest, whatever it does, and resolves when it is gone. */
   async kill(): Promise<void> {
     await this.machine.close();
@@ -94,10 +100,8 @@ export class KvmGuest {
     const panic = this.console.panic();
     if (panic !== undefined) return panic;
     const tail = this.consoleTail;
-    if (end.kind === 'failed') return new SandboxError(`vCPU ${end.vcpu} was stopped: ${end.message}`, tail);
-    if (end.kind === 'tripleFault') {
-      return new SandboxError(`the guest crashed: vCPU ${end.vcpu} shut down by a triple fault`, tail);
-    }
+    if (end.kind === 'failed')
+      return new VcpuError(`the guest was stopped: ${end.message}`, tail, end.vcpu, end.reason);
     const how = end.kind === 'reset' ? 'the guest rebooted' : 'the guest powered itself off';
     return new SandboxError(how, tail);
   }
@@ -121,7 +125,10 @@ async function attach(
 ): Promise<() => Promise<void>> {
   let card: VirtioNetPci | undefined;
   const networkClosed = (): void => card?.setLink(false);
-  const { device, config, warn, detach } = await network.attach({ queues, networkClosed });
+  const { device, config, info, warn, detach } = await network.attach({ queues, networkClosed });
+  const { paths } = machine;
+  const say = paths.irqfd && paths.ioeventfd && paths.resample ? info : warn;
+  say(`Slipway's VMM: ${describePaths(paths)}`);
   await device.setMemory(machine.memory);
   machine.plug((platform) => {
     card = new VirtioNetPci({ addon, platform, dataPlane: device, config, memory: machine.memory, warn });

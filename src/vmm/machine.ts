@@ -1,13 +1,15 @@
 /** A virtual machine of Slipway's own: KVM, the processor's platform, a PCI bus, and one thread that answers all exits. */
 import type { MachineArch } from '../../arch/machine.js';
 import type { MemoryRegion } from '../../device/dataPlane.js';
+import { MAX_WINDOWS } from '../../device/guestMemory.js';
 import { PciBus, type PciFunction } from '../../device/pci/bus.js';
-import type { Platform } from '../../device/pci/platform.js';
+import type { EventCounts, Platform } from '../../device/pci/platform.js';
 import type { Addon, FdWatcher } from '../native/addon.js';
-import { SlipwayError } from '../errors.js';
+import { SlipwayError, describeError } from '../errors.js';
+import { wholeNumber } from '../limits.js';
 import { Deferred } from '../sandbox/deferred.js';
 import { KVM_CAP, KvmError, Vm } from './kvm.js';
-import { GsiTable, KvmPlatform, offeredPaths, type EventPaths } from './platform.js';
+import { GsiTable, KvmPlatform, choosePaths, type EventPaths } from './platform.js';
 import { Uart } from './uart.js';
 import { Vcpu, type ExitCounts, type GuestEnd } from './vcpu.js';
 
@@ -22,8 +24,8 @@ export interface MachineOptions {
   readonly commandLine?: string | undefined;
   /** Gets the console's output, byte by byte as the guest writes it, in chunks. */
   readonly onConsole?: ((bytes: Buffer) => void) | undefined;
-  /** Forces the ways around irqfd and ioeventfd; what KVM offers if left out. */
-  readonly paths?: EventPaths | undefined;
+  /** Takes eventfds that KVM has away from its devices; all are allowed if left out. */
+  readonly paths?: Partial<EventPaths> | undefined;
   /** What stands for /dev/kvm. */
   readonly device?: string | undefined;
 }
@@ -34,6 +36,8 @@ export interface ClosablePciFunction extends PciFunction {
 }
 
 const MIB = 1024 * 1024;
+/** What workers can map, with a window to spare for the hole. */
+const MAX_MEMORY_MIB = (MAX_WINDOWS - 1) * 4096;
 
 /** Collects a port's bytes until this thread has nothing else to do. */
 class Output {
@@ -84,6 +88,7 @@ export class Machine implements AsyncDisposable {
   #memory: MemoryRegion[] = [];
   #nextSlot = 1;
   #exitsFd = -1;
+  #over = false;
   #closing: Promise<void> | undefined;
 
   private constructor(private readonly options: MachineOptions) {
@@ -96,16 +101,23 @@ export class Machine implements AsyncDisposable {
       arch.prepareVm(this.#vm);
     } catch (error) {
       this.#vm.close();
+      if (error instanceof SlipwayError) throw error;
+      throw new KvmError(`this KVM can't make the machine (${describeError(error)}); use QEMU (vmm: qemu)`);
+    }
+    this.#gsis = new GsiTable(this.#vm, arch.routes);
+    try {
+      this.#paths = choosePaths(this.#vm, arch.consoleGsi, arch.pciMemory.start, options.paths);
+    } catch (error) {
+      this.#vm.close();
       throw error;
     }
-    this.#paths = options.paths ?? offeredPaths(this.#vm);
-    this.#gsis = new GsiTable(this.#vm, arch.routes);
     this.#consoleOutput = new Output(options.onConsole ?? (() => undefined));
     this.#console = new Uart(this.#consoleOutput.push, this.#edge(arch.consoleGsi));
   }
 
   /**
    * Builds the machine; it stands still until `start`.
+   * @throws {UsageError} for more vCPUs than KVM takes, or none, and for memory that is no whole number of MiB
    * @throws {KvmError} when there is no KVM that does what is needed
    * @throws {MissingPieceError} for what is no kernel
    * @throws {SlipwayError} when memory is too small, or can't be had
@@ -123,6 +135,8 @@ export class Machine implements AsyncDisposable {
 
   async #build(): Promise<void> {
     const { addon, arch, cpus, memoryMiB, kernel, initramfs, commandLine = '' } = this.options;
+    wholeNumber('cpus', cpus, 1, Math.min(arch.maxCpus, this.#vm.extension(KVM_CAP.MAX_VCPUS)));
+    wholeNumber('memoryMiB', memoryMiB, 1, MAX_MEMORY_MIB);
     const ranges = arch.memoryRanges(memoryMiB * MIB);
     let memory: ReturnType<Vm['createMemory']>;
     try {
@@ -159,6 +173,11 @@ export class Machine implements AsyncDisposable {
     return this.#memory;
   }
 
+  /** What its devices' events took another way than KVM's eventfds for; all zero where those are used. */
+  get events(): Readonly<EventCounts> {
+    return this.#gsis.counts;
+  }
+
   /** What its devices use. */
   get paths(): EventPaths {
     return this.#paths;
@@ -167,10 +186,13 @@ export class Machine implements AsyncDisposable {
   /** Plugs a PCI function in, before `start`. It is closed with the machine. */
   plug<T extends ClosablePciFunction>(make: (platform: Platform) => T): T {
     const slot = this.#nextSlot++;
-    const platform = new KvmPlatform(this.#gsis, this.options.arch.lineGsi(slot), this.#paths);
+    const line = this.options.arch.lineGsi(slot);
+    const platform = new KvmPlatform(this.#gsis, line, this.#paths);
     this.#undo.add(() => platform.close());
     const pciFunction = make(platform);
     this.#undo.add(() => pciFunction.close());
+    // As firmware tells it; ACPI's _PRT says the same.
+    pciFunction.config.interruptLine = line;
     this.#bus.add(slot, pciFunction);
     return pciFunction;
   }
@@ -188,7 +210,9 @@ export class Machine implements AsyncDisposable {
     while (!this.#vcpus.every(({ stopped }) => stopped)) await new Promise((resolve) => setImmediate(resolve));
   }
 
+  /** Lets the guest run on, unless it has ended. */
   resume(): void {
+    if (this.#over) return;
     for (const vcpu of this.#vcpus) vcpu.resume();
   }
 
@@ -215,6 +239,7 @@ export class Machine implements AsyncDisposable {
   }
 
   #end(end: GuestEnd): void {
+    this.#over = true;
     this.#consoleOutput.flush();
     for (const vcpu of this.#vcpus) vcpu.pause();
     this.#ended.resolve(end);
@@ -228,12 +253,7 @@ export class Machine implements AsyncDisposable {
   /** What raises an edge-triggered interrupt of the board. */
   #edge(gsi: number): () => void {
     const vm = this.#vm;
-    if (!this.#paths.irqfd) {
-      return () => {
-        vm.setLine(gsi, true);
-        vm.setLine(gsi, false);
-      };
-    }
+    if (!this.#paths.irqfd) return () => this.#gsis.pulseLine(gsi);
     const fd = vm.addon.eventfdCreate();
     this.#undo.add(() => void vm.addon.close(fd));
     vm.connectIrq(gsi, fd);

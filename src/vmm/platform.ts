@@ -1,27 +1,80 @@
 /** The way of a PCI device's interrupts and doorbells through KVM, and the way around where KVM lacks an eventfd. */
-import type { Doorbells, LineInterrupt, MessageInterrupts, Platform } from '../../device/pci/platform.js';
+import type { Doorbells, EventCounts, LineInterrupt, MessageInterrupts, Platform } from '../../device/pci/platform.js';
 import type { FdWatcher } from '../native/addon.js';
-import { KVM_CAP, type Route, type Vm } from './kvm.js';
+import { KVM_CAP, KvmError, type Route, type Vm } from './kvm.js';
 
 /** What a machine's devices use of KVM. */
 export interface EventPaths {
-  /** Interrupts by KVM_IRQFD; otherwise this thread raises them by KVM_SIGNAL_MSI. */
+  /** Interrupts by KVM_IRQFD; otherwise this thread raises them, by KVM_SIGNAL_MSI and KVM_IRQ_LINE. */
   readonly irqfd: boolean;
+  /** Level-triggered lines by KVM_IRQFD with KVM_IRQFD_FLAG_RESAMPLE; otherwise by KVM_IRQ_LINE. */
+  readonly resample: boolean;
   /** Doorbells by KVM_IOEVENTFD; otherwise they exit. */
   readonly ioeventfd: boolean;
 }
 
-/** What this KVM offers of them. */
-export function offeredPaths(vm: Vm): EventPaths {
+/**
+ * What of them to use: all that this KVM says it has and then takes, less what is not allowed.
+ * @param gsi one that has a route
+ * @param address guest physical memory where there is none
+ * @throws {KvmError} when there is no way at all to raise a message
+ */
+export function choosePaths(vm: Vm, gsi: number, address: number, allowed: Partial<EventPaths> = {}): EventPaths {
+  const { irqfd = true, resample = true, ioeventfd = true } = allowed;
+  const has = (capability: number, attempt: (fd: number) => void): boolean =>
+    vm.extension(capability) > 0 && worksWithEventfd(vm, attempt);
+  const irqfdWorks =
+    irqfd &&
+    has(KVM_CAP.IRQFD, (fd) => {
+      vm.connectIrq(gsi, fd);
+      vm.disconnectIrq(gsi, fd);
+    });
+  if (!irqfdWorks && vm.extension(KVM_CAP.SIGNAL_MSI) === 0) {
+    throw new KvmError('this KVM has neither KVM_IRQFD nor KVM_SIGNAL_MSI: use QEMU (vmm: qemu)');
+  }
   return {
-    irqfd: vm.extension(KVM_CAP.IRQFD) > 0 && vm.extension(KVM_CAP.IRQFD_RESAMPLE) > 0,
-    ioeventfd: vm.extension(KVM_CAP.IOEVENTFD) > 0,
+    irqfd: irqfdWorks,
+    resample:
+      resample &&
+      irqfdWorks &&
+      has(KVM_CAP.IRQFD_RESAMPLE, (fd) => {
+        vm.connectIrq(gsi, fd, fd);
+        vm.disconnectIrq(gsi, fd);
+      }),
+    ioeventfd:
+      ioeventfd &&
+      has(KVM_CAP.IOEVENTFD, (fd) => {
+        vm.setDoorbell(address, 0, undefined, fd, true);
+        vm.setDoorbell(address, 0, undefined, fd, false);
+      }),
   };
+}
+
+function worksWithEventfd(vm: Vm, attempt: (fd: number) => void): boolean {
+  const fd = vm.addon.eventfdCreate();
+  try {
+    attempt(fd);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    vm.addon.close(fd);
+  }
+}
+
+/** For the log. */
+export function describePaths({ irqfd, resample, ioeventfd }: EventPaths): string {
+  const interrupts = irqfd ? 'KVM_IRQFD' : 'KVM_SIGNAL_MSI';
+  const lines = resample ? 'KVM_IRQFD with resampling' : 'KVM_IRQ_LINE';
+  return `interrupts by ${interrupts}, INTx by ${lines}, doorbells by ${ioeventfd ? 'KVM_IOEVENTFD' : 'exits'}`;
 }
 
 /** The machine's GSIs: those of its interrupt controller, and one for each MSI-X vector. */
 export class GsiTable {
-  private readonly messages = new Map<number, Route>();
+  readonly counts: EventCounts = { doorbellExits: 0, signalledMessages: 0, lostMessages: 0, lineChanges: 0 };
+  private messages: ReadonlyMap<number, Route> = new Map();
+  /** How many devices hold a line that `setLine` raised. */
+  private readonly holders = new Map<number, number>();
   private next: number;
 
   constructor(
@@ -39,15 +92,47 @@ export class GsiTable {
     return first;
   }
 
+  /** @throws {Error} for a message that KVM doesn't take; all routes are then as before */
   routeMessage(gsi: number, address: bigint, data: number): void {
-    this.messages.set(gsi, { kind: 'msi', gsi, address, data });
-    this.vm.setRoutes([...this.fixed, ...this.messages.values()]);
+    const messages = new Map(this.messages).set(gsi, { kind: 'msi', gsi, address, data });
+    this.vm.setRoutes([...this.fixed, ...messages.values()]);
+    this.messages = messages;
+  }
+
+  /** KVM_SIGNAL_MSI. A message that no vCPU takes is lost, as it is by KVM_IRQFD: what it names is the guest's affair. */
+  signalMessage(address: bigint, data: number): void {
+    this.counts.signalledMessages++;
+    try {
+      this.vm.signalMessage(address, data);
+    } catch {
+      this.counts.lostMessages++;
+    }
+  }
+
+  /** KVM_IRQ_LINE: the line is up while any of the devices that share it holds it. */
+  holdLine(gsi: number, held: boolean): void {
+    const before = this.holders.get(gsi) ?? 0;
+    const after = before + (held ? 1 : -1);
+    this.holders.set(gsi, after);
+    if (before === 0 || after === 0) this.setLine(gsi, held);
+  }
+
+  /** KVM_IRQ_LINE, an edge. */
+  pulseLine(gsi: number): void {
+    this.setLine(gsi, true);
+    this.setLine(gsi, false);
+  }
+
+  private setLine(gsi: number, level: boolean): void {
+    this.counts.lineChanges++;
+    this.vm.setLine(gsi, level);
   }
 }
 
 export class KvmPlatform implements Platform {
   readonly line: LineInterrupt;
   readonly doorbells: Doorbells | undefined;
+  readonly counts: EventCounts;
   private readonly closers: (() => void)[] = [];
 
   /** @param lineGsi where the device's INTx leads */
@@ -57,12 +142,15 @@ export class KvmPlatform implements Platform {
     private readonly paths: EventPaths,
   ) {
     const { vm } = gsis;
-    if (paths.irqfd) {
+    this.counts = gsis.counts;
+    if (paths.resample) {
       const line = new ResampledLine(vm, lineGsi);
       this.closers.push(() => line.close());
       this.line = line;
     } else {
-      this.line = { set: (asserted) => vm.setLine(lineGsi, asserted) };
+      const line = new HeldLine(gsis, lineGsi);
+      this.closers.push(() => line.set(false));
+      this.line = line;
     }
     this.doorbells = paths.ioeventfd
       ? {
@@ -75,7 +163,7 @@ export class KvmPlatform implements Platform {
   interrupts(vectors: number): MessageInterrupts {
     const interrupts = this.paths.irqfd
       ? new RoutedMessages(this.gsis, vectors)
-      : new RaisedMessages(this.gsis.vm, vectors);
+      : new RaisedMessages(this.gsis, vectors);
     this.closers.push(() => interrupts.close());
     return interrupts;
   }
@@ -147,11 +235,18 @@ class RoutedMessages extends Vectors implements MessageInterrupts {
 class RaisedMessages extends Vectors implements MessageInterrupts {
   private readonly watchers = new Map<number, FdWatcher>();
 
+  constructor(
+    private readonly gsis: GsiTable,
+    count: number,
+  ) {
+    super(gsis.vm, count);
+  }
+
   connect(vector: number, address: bigint, data: number): void {
     this.disconnect(vector);
     const fd = this.fds[vector]!;
     const raise = (): void => {
-      if (this.vm.addon.eventfdDrain(fd) === 0) this.vm.signalMessage(address, data);
+      if (this.vm.addon.eventfdDrain(fd) === 0) this.gsis.signalMessage(address, data);
     };
     this.watchers.set(vector, this.vm.addon.watch(fd, { readable: true }, raise));
     raise();
@@ -160,6 +255,21 @@ class RaisedMessages extends Vectors implements MessageInterrupts {
   disconnect(vector: number): void {
     this.watchers.get(vector)?.close();
     this.watchers.delete(vector);
+  }
+}
+
+/** A level-triggered line by KVM_IRQ_LINE. */
+class HeldLine implements LineInterrupt {
+  private asserted = false;
+
+  constructor(
+    private readonly gsis: GsiTable,
+    private readonly gsi: number,
+  ) {}
+
+  set(asserted: boolean): void {
+    if (asserted !== this.asserted) this.gsis.holdLine(this.gsi, asserted);
+    this.asserted = asserted;
   }
 }
 

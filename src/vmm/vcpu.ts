@@ -1,6 +1,7 @@
 /** One vCPU: its thread, and its exits as they lie in `struct kvm_run` (linux/kvm.h). */
+import { getSystemErrorName } from 'node:util';
 import type { AddressSpace } from '../../device/pci/platform.js';
-import { describeError } from '../errors.js';
+import { describeError, type VcpuFailureReason } from '../errors.js';
 import type { Addon, MappedRegion } from '../native/addon.js';
 
 /** What answers the guest's accesses to ports and to memory that is none. */
@@ -14,10 +15,8 @@ export interface AccessHandler {
 /** Why a guest came to its end. */
 export type GuestEnd =
   | { readonly kind: 'reset' | 'powerOff' | 'closed' }
-  /** A vCPU met a fault while it delivered another's double fault: it has shut itself down. */
-  | { readonly kind: 'tripleFault'; readonly vcpu: number }
-  /** `message` says what KVM said. */
-  | { readonly kind: 'failed'; readonly vcpu: number; readonly message: string };
+  /** `message` says which vCPU, and what KVM said. */
+  | { readonly kind: 'failed'; readonly vcpu: number; readonly reason: VcpuFailureReason; readonly message: string };
 
 /** Exits of all vCPUs to this process, by reason. */
 export interface ExitCounts {
@@ -39,8 +38,20 @@ const EXIT_INTR = 10;
 const EXIT_INTERNAL_ERROR = 17;
 const EXIT_SYSTEM_EVENT = 24;
 const SYSTEM_EVENT_SHUTDOWN = 1;
-const INTERNAL_ERROR_EMULATION = 1;
+const SYSTEM_EVENT_RESET = 2;
+
+/** KVM_EXIT_INTERNAL_ERROR: `suberror`, `ndata`, and for an instruction `flags`, and if they say so its length and bytes. */
+const ERROR_WORDS = UNION + 4;
+const ERROR_FLAGS = UNION + 8;
+const ERROR_INSTRUCTION = UNION + 16;
+const SUBERROR_EMULATION = 1;
+const HAS_INSTRUCTION = 1;
 const LONGEST_INSTRUCTION = 15;
+const SUBERRORS = new Map([
+  [2, 'an exception at the handling of another'],
+  [3, "an event that it can't deliver"],
+  [4, "an exit of the processor that it doesn't know"],
+]);
 
 const EINTR = 4;
 const EAGAIN = 11;
@@ -62,8 +73,10 @@ export class Vcpu {
   private readonly handle: number;
   private readonly run: MappedRegion;
   private readonly view: DataView;
-  /** An exit is being handled, or the vCPU is not to run. */
+  /** It stands still: an exit is being handled, or it is not to run. */
   private held = true;
+  /** The answer to an exit is still to come. */
+  private answering = false;
   private paused = true;
   private over = false;
 
@@ -88,7 +101,7 @@ export class Vcpu {
 
   /** Whether it stands still and no exit of it is being handled. */
   get stopped(): boolean {
-    return this.held && this.options.addon.vcpuState(this.handle) !== 0;
+    return this.held && !this.answering && this.options.addon.vcpuState(this.handle) !== 0;
   }
 
   /** Handles the exit at which it stopped, if it did. */
@@ -96,13 +109,12 @@ export class Vcpu {
     const state = this.options.addon.vcpuState(this.handle);
     if (state === 0 || this.held || this.over) return;
     this.held = true;
-    const failed = (error: unknown): void => this.fail(`a device failed (${describeError(error)})`);
     try {
       const answered = state === 1 ? this.handleExit() : this.handleError(-state);
       if (answered === undefined) this.enter();
-      else answered.then(() => this.enter(), failed);
+      else void this.enterAfter(answered);
     } catch (error) {
-      failed(error);
+      this.endByDevice(error);
     }
   }
 
@@ -115,8 +127,19 @@ export class Vcpu {
     addon.close(fd);
   }
 
+  private async enterAfter(answered: Promise<void>): Promise<void> {
+    this.answering = true;
+    try {
+      await answered;
+    } catch (error) {
+      this.endByDevice(error);
+    }
+    this.answering = false;
+    this.enter();
+  }
+
   private enter(): void {
-    if (this.paused || this.over) return;
+    if (this.paused || this.answering || this.over) return;
     this.held = false;
     this.options.addon.vcpuResume(this.handle);
   }
@@ -124,10 +147,6 @@ export class Vcpu {
   private end(end: GuestEnd): void {
     this.over = true;
     this.options.ended(end);
-  }
-
-  private fail(message: string): void {
-    this.end({ kind: 'failed', vcpu: this.options.id, message });
   }
 
   private handleExit(): void | Promise<void> {
@@ -144,48 +163,59 @@ export class Vcpu {
       case EXIT_IRQ_WINDOW_OPEN:
         counts.interrupted++;
         return undefined;
-      case EXIT_SHUTDOWN:
-        return this.end({ kind: 'tripleFault', vcpu: this.options.id });
-      case EXIT_SYSTEM_EVENT:
-        return this.end({
-          kind: this.view.getUint32(UNION, true) === SYSTEM_EVENT_SHUTDOWN ? 'powerOff' : 'reset',
-        });
       default:
         counts.other++;
-        return this.fail(this.describe(reason));
+        return this.end(this.endOf(reason));
     }
   }
 
   private handleError(errno: number): void {
     if (errno === EINTR || errno === EAGAIN) this.options.counts.interrupted++;
-    else this.fail(`KVM_RUN failed (errno ${errno})`);
+    else this.end(this.failure('runFailed', `KVM_RUN fails (${getSystemErrorName(-errno)})`));
   }
 
-  private describe(reason: number): string {
-    if (reason === EXIT_INTERNAL_ERROR) {
-      return `KVM can't go on with the guest (${this.internalError()})`;
+  private endByDevice(error: unknown): void {
+    this.end(this.failure('deviceFailed', `a device failed at what it did (${describeError(error)})`));
+  }
+
+  private failure(reason: VcpuFailureReason, what: string): GuestEnd {
+    const vcpu = this.options.id;
+    return { kind: 'failed', vcpu, reason, message: `vCPU ${vcpu} can't go on: ${what}` };
+  }
+
+  private endOf(reason: number): GuestEnd {
+    const { view } = this;
+    switch (reason) {
+      case EXIT_SHUTDOWN:
+        return this.failure('tripleFault', 'a triple fault, an exception whose handlers raise exceptions');
+      case EXIT_FAIL_ENTRY: {
+        const why = view.getBigUint64(UNION, true).toString(16);
+        return this.failure('entryRefused', `the processor refuses to enter the guest (reason 0x${why})`);
+      }
+      case EXIT_INTERNAL_ERROR:
+        return this.failure('internalError', `KVM gives up at ${this.internalError()}`);
+      case EXIT_SYSTEM_EVENT: {
+        const event = view.getUint32(UNION, true);
+        if (event === SYSTEM_EVENT_SHUTDOWN) return { kind: 'powerOff' };
+        if (event === SYSTEM_EVENT_RESET) return { kind: 'reset' };
+        return this.failure('unknownExit', `system event ${event}, which nothing here causes`);
+      }
+      default:
+        return this.failure('unknownExit', `KVM exit ${reason}, which nothing here causes`);
     }
-    if (reason === EXIT_FAIL_ENTRY) {
-      return `the processor doesn't enter the guest (reason 0x${this.view.getBigUint64(UNION, true).toString(16)})`;
-    }
-    return `KVM exit ${reason}, which nothing here causes`;
   }
 
   private internalError(): string {
     const { view } = this;
-    const error = view.getUint32(UNION, true);
-    if (error !== INTERNAL_ERROR_EMULATION) return `internal error ${error}`;
-    // struct emulation_failure: number of 64-bit words that follow, flags, and with the flag the instruction.
-    const tellsInstruction = view.getUint32(UNION + 4, true) >= 3 && (view.getUint8(UNION + 8) & 1) !== 0;
-    if (!tellsInstruction) return 'an instruction that it does not emulate';
-    const length = Math.min(view.getUint8(UNION + 16), LONGEST_INSTRUCTION);
-    const bytes = Array.from({ length }, (_, n) =>
-      view
-        .getUint8(UNION + 17 + n)
-        .toString(16)
-        .padStart(2, '0'),
-    );
-    return `an instruction that it does not emulate, among the bytes ${bytes.join(' ')}`;
+    const suberror = view.getUint32(UNION, true);
+    if (suberror !== SUBERROR_EMULATION) return SUBERRORS.get(suberror) ?? `internal error ${suberror}`;
+    const isKnown =
+      view.getUint32(ERROR_WORDS, true) >= 3 && (view.getUint32(ERROR_FLAGS, true) & HAS_INSTRUCTION) !== 0;
+    if (!isKnown) return "an instruction that it doesn't emulate";
+    const length = Math.min(view.getUint8(ERROR_INSTRUCTION), LONGEST_INSTRUCTION);
+    const bytes = Array.from({ length }, (_, n) => view.getUint8(ERROR_INSTRUCTION + 1 + n));
+    const text = bytes.map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
+    return `an instruction that it doesn't emulate: ${text}`;
   }
 
   /** KVM_EXIT_IO: `count` items of `size` bytes at `data_offset`. */
@@ -200,8 +230,12 @@ export class Vcpu {
     return this.transfer('io', isOut, port, size, data);
   }
 
+  /** Ends when the vCPU is closed while an answer is still to come: there is no kvm_run any more. */
   private async handleString(isOut: boolean, port: number, size: number, data: number, count: number): Promise<void> {
-    for (let n = 0; n < count; n++) await this.transfer('io', isOut, port, size, data + n * size);
+    for (let n = 0; n < count && !this.over; n++) {
+      const answered = this.transfer('io', isOut, port, size, data + n * size);
+      if (answered !== undefined) await answered;
+    }
   }
 
   /** KVM_EXIT_MMIO: up to 8 bytes; registers take 4 at most (virtio 1.2 §4.1.3.1). */
@@ -216,9 +250,10 @@ export class Vcpu {
   }
 
   private async handlePieces(isWrite: boolean, address: number, length: number, data: number): Promise<void> {
-    for (let at = 0; at < length;) {
+    for (let at = 0; at < length && !this.over;) {
       const piece = length - at >= 4 ? 4 : length - at >= 2 ? 2 : 1;
-      await this.transfer('memory', isWrite, address + at, piece, data + at);
+      const answered = this.transfer('memory', isWrite, address + at, piece, data + at);
+      if (answered !== undefined) await answered;
       at += piece;
     }
   }

@@ -58,6 +58,8 @@ describe('wrong usage ends with 2 and one line', () => {
     [['run', '--workers', '0x4'], /--workers must be/],
     [['run', '--mtu', '67'], /--mtu must be a whole number from 68 to 65535/],
     [['run', '--mtu', '65536'], /--mtu must be/],
+    [['run', '--memory', '65537'], /--memory must be a whole number from 64 to 65536/],
+    [['run', '--vmm', 'kvm', '--accel', 'tcg', '--', 'true'], /vmm kvm is Slipway's own/],
     [['run', '--accel', 'magic'], /--accel must be one of auto, kvm, tcg, not "magic"/],
     [['run', '--engine', 'steam'], /--engine must be one of auto, uring, epoll/],
     [['run', '--log-level', 'loud'], /--log-level must be one of/],
@@ -75,6 +77,7 @@ describe('wrong usage ends with 2 and one line', () => {
     [[...serve, '--engine', 'io'], /--engine must be/],
     [[...serve, 'surplus'], /too many arguments/],
     [['bench', 'crr', '--cpus', 'many'], /--cpus/],
+    [['bench', 'bulk', '--directions', 'up'], /--directions .*up is none of send, receive/],
     [['bench', 'nothing'], /unknown command 'nothing'/],
   ];
   it.concurrent.for(rows)('slipway %j', async ([args, complaint], context) => {
@@ -105,7 +108,8 @@ describe('what fails at run time ends with 1 and one line', () => {
   });
 
   it.skipIf(hostArch().canUseKvm())('KVM asked for where there is none', async () => {
-    expectOneLine(await slipway(['run', '--accel', 'kvm', '--', 'true']), 1, /no hardware KVM here/);
+    expectOneLine(await slipway(['run', '--accel', 'kvm', '--', 'true']), 1, /no hardware KVM here .* use tcg/);
+    expectOneLine(await slipway(['run', '--vmm', 'kvm', '--', 'true']), 1, /needs hardware KVM .* use qemu/);
   });
 
   it('no QEMU', async () => {

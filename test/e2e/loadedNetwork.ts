@@ -125,6 +125,8 @@ export class LoadedNetwork implements AsyncDisposable {
       ...options,
     });
     await network.serve({ path });
+    // A worker that warms up has descriptors and memory that are gone afterwards.
+    await eventually(() => network.stats().workers.every(({ cycles }) => cycles > 0), 'workers are warm');
     return new LoadedNetwork(folder, path, network, servers, options.queues ?? 1);
   }
 

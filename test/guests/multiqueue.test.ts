@@ -1,9 +1,9 @@
 /** A real Linux guest with several vCPUs on a Slipway network: queue pairs, connections that move between them. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { GuestServer } from '../../bench/crr/guestServer.js';
+import { GuestServer } from '../../bench/guests/guestServer.js';
 import { parseCrrRun } from '../../bench/crr/result.js';
-import { bulkRunSchema } from '../../bench/guest/bulkRun.js';
-import type { BulkRun } from '../../bench/guest/bulkRun.js';
+import { bulkRunSchema } from '../../bench/bulk/result.js';
+import type { BulkRun } from '../../bench/bulk/result.js';
 import { compileTool } from '../../bench/native/tools.js';
 import { Network } from '../../src/network.js';
 import { ENGINE } from '../engineUnderTest.js';
@@ -66,10 +66,7 @@ describe.each([2, 4])(
 
     it('uses one queue pair per vCPU, and every one carries packets (B5)', async () => {
       expect(await combined()).toBe(cpus);
-      const { exitCode, stdout, stderr } = await sandbox.run(
-        ['crr', '10.0.2.2', server.crrPort, 2 * cpus, 400].map(String),
-      );
-      const run = parseCrrRun(exitCode, stdout, stderr);
+      const run = parseCrrRun(await sandbox.run(['crr', '10.0.2.2', server.crrPort, 2 * cpus, 400].map(String)));
       expect(run.errors).toEqual({});
       const [device] = network.stats().devices;
       expect(device?.transmitChains.every((chains) => chains > 0)).toBe(true);

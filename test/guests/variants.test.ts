@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { GuestServer } from '../../bench/crr/guestServer.js';
+import { GuestServer } from '../../bench/guests/guestServer.js';
 import { parseCrrRun } from '../../bench/crr/result.js';
-import { bulkRunSchema } from '../../bench/guest/bulkRun.js';
+import { bulkRunSchema } from '../../bench/bulk/result.js';
 import { compileTool } from '../../bench/native/tools.js';
 import { createLogger } from '../../src/log.js';
 import { Network } from '../../src/network.js';
@@ -52,8 +52,7 @@ async function withGuest(options: Partial<VariantOptions>, act: (guest: VariantG
 
 async function works(guest: VariantGuest): Promise<void> {
   expect(await guest.ready).toBe('');
-  const crr = await guest.run(`crr 10.0.2.2 ${server.crrPort} 2 50`);
-  expect(parseCrrRun(crr.exitCode, crr.stdout, crr.stderr).errors).toEqual({});
+  expect(parseCrrRun(await guest.run(`crr 10.0.2.2 ${server.crrPort} 2 50`)).errors).toEqual({});
   for (const direction of ['send', 'receive']) {
     const { stdout, stderr } = await guest.run(`bulk ${direction} 10.0.2.2 ${server.bulkPort} ${4 * MIB} 2 0`);
     expect(stderr).toBe('');

@@ -6,6 +6,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Writable } from 'node:stream';
 import { hostArch } from '../../arch/host.js';
 import { CommandTimeoutError, SandboxError, describeError } from '../../src/errors.js';
@@ -32,6 +33,9 @@ export interface Level1Options {
 /** For hangs: it boots in some 10 s. */
 const BOOT_TIMEOUT = 180_000;
 const COMMAND_TIMEOUT = 180_000;
+/** How often level 1 is asked whether it is there, and how long it may take to answer, ms. */
+const HEARTBEAT = 10_000;
+const SILENCE = 60_000;
 const SIGKILL = 9;
 
 const MODULES = ['virtio_blk', 'overlay', 'kvm_amd'];
@@ -58,11 +62,11 @@ for folder in dev proc sys; do mount --rbind /$folder $folder; done
 mount -t debugfs debug sys/kernel/debug
 `;
 
-/** How often a level 1 that dies under its work is replaced: that is the emulator's doing, not ours. */
+/** How often a level 1 that dies, or stands still, under its work is replaced: that is the emulator's doing, not ours. */
 const ATTEMPTS = 3;
 
 /**
- * Does some work in a level 1 of its own. If that dies meanwhile, the work is done again in another, and a warning says so;
+ * Does some work in a level 1 of its own. If that dies or stands still meanwhile, the work is done again in another, and a warning says so;
  * anything else that fails, fails.
  */
 export async function inLevel1<T>(work: (level1: Level1) => Promise<T>, options: Level1Options = {}): Promise<T> {
@@ -86,13 +90,10 @@ export class Level1 implements AsyncDisposable {
     private readonly folder: string,
   ) {
     this.#agent = new AgentChannel(qemu.agentPort);
-    void qemu.ended.then((reason) => {
-      this.#died = true;
-      this.#agent.fail(reason);
-    });
+    void qemu.ended.then((reason) => this.#end(reason));
   }
 
-  /** Whether it has ended, closed or by itself. */
+  /** Whether it has ended, closed or by itself, or its kernel answers nobody. */
   get died(): boolean {
     return this.#died;
   }
@@ -110,6 +111,7 @@ export class Level1 implements AsyncDisposable {
       const level1 = new Level1(qemu, folder);
       try {
         await level1.#prepare();
+        void level1.#watch();
         return level1;
       } catch (error) {
         await level1.close();
@@ -154,6 +156,24 @@ export class Level1 implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #end(reason: SandboxError): void {
+    if (this.#died) return;
+    this.#died = true;
+    this.#agent.fail(reason);
+  }
+
+  /** Asks again and again whether anybody is there. */
+  async #watch(): Promise<void> {
+    while (!this.#died) {
+      await sleep(HEARTBEAT, undefined, { ref: false });
+      try {
+        await this.#start(['true'], {}, SILENCE);
+      } catch {
+        this.#end(new SandboxError('level 1 stands still', this.consoleTail));
+      }
+    }
   }
 
   async #prepare(): Promise<void> {

@@ -15,6 +15,7 @@ const lifeSchema = z.object({
     interrupts: z.string(),
     run: crrRunSchema,
     activity: activitySchema,
+    output: activitySchema,
     underLoad: crrRunSchema,
     reloads: z.number(),
     afterReloads: crrRunSchema,
@@ -52,6 +53,10 @@ export function describeLife(cpus: number): void {
       expect(userExits['KVM_EXIT_MMIO'] ?? 0).toBe(0);
       expect(messages).toBeGreaterThan(0);
       expect(requests).toEqual({ KVM_IRQ_LINE: 0, KVM_IRQ_LINE_STATUS: 0, KVM_SIGNAL_MSI: 0 });
+    });
+
+    it.runIf(vmm === 'kvm')('takes 64 KiB of a command’s output without an exit for each byte', () => {
+      expect(sum(Object.values(life.first.output.userExits))).toBeLessThan(100);
     });
 
     it.runIf(cpus > 1)('survives `ethtool -L` down and up under load (B5)', () => {

@@ -1,16 +1,11 @@
 /** Machines on any /dev/kvm: start, console, ends, pause, stop. */
 import { readdirSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { x86_64Machine } from '../../arch/x86_64/machine.js';
-import { addon } from '../../src/native/addon.js';
-import { Machine, type MachineOptions } from '../../src/vmm/machine.js';
-import { BareMetal, haveKvm } from './bareMetal.js';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { MachineOptions } from '../../src/vmm/machine.js';
+import { bareMachine, type BareMachine } from './bareMachine.js';
+import { BareMetal, describeOnKvm } from './bareMetal.js';
 
-const until = async (condition: () => boolean): Promise<void> => {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
-};
-
-describe.runIf(haveKvm())('a machine on /dev/kvm (skipped where there is none)', () => {
+describeOnKvm('a machine on /dev/kvm', () => {
   let guests: BareMetal;
   let hello: string;
   beforeAll(() => {
@@ -19,36 +14,23 @@ describe.runIf(haveKvm())('a machine on /dev/kvm (skipped where there is none)',
   });
   afterAll(() => guests[Symbol.dispose]());
 
-  const start = async (options: Partial<MachineOptions> = {}) => {
-    let output = '';
-    const onConsole = (bytes: Buffer): void => void (output += bytes.toString('latin1'));
-    const machine = await Machine.create({
-      addon,
-      arch: x86_64Machine,
-      cpus: 2,
-      memoryMiB: 16,
-      kernel: hello,
-      onConsole,
-      ...options,
-    });
-    return { machine, text: () => output };
-  };
+  const start = (options: Partial<MachineOptions> = {}): Promise<BareMachine> => bareMachine(hello, options);
 
   it('starts a second vCPU by INIT and SIPI, has a console in both directions, and powers off by ACPI', async () => {
-    const { machine, text } = await start();
+    const { machine, text, said } = await start();
     await using _ = machine;
     machine.start();
-    await until(() => text().includes('vCPU 1'));
+    await said('vCPU 1');
     machine.sendConsole(Buffer.from('echo\n'));
     expect(await machine.ended).toEqual({ kind: 'powerOff' });
     expect(text()).toBe('hello from vCPU 0\nhello from vCPU 1\necho\n');
   });
 
   it('pauses and resumes a vCPU that spins and one that is halted', async () => {
-    const { machine, text } = await start();
+    const { machine, text, said } = await start();
     await using _ = machine;
     machine.start();
-    await until(() => text().includes('vCPU 1'));
+    await said('vCPU 1');
     await machine.pause();
     machine.sendConsole(Buffer.from('later\n'));
     const before = machine.exits.io;
@@ -60,9 +42,9 @@ describe.runIf(haveKvm())('a machine on /dev/kvm (skipped where there is none)',
   });
 
   it('closes while vCPUs spin and halt', async () => {
-    const { machine, text } = await start();
+    const { machine, said } = await start();
     machine.start();
-    await until(() => text().includes('vCPU 1'));
+    await said('vCPU 1');
     await machine.close();
     expect(await machine.ended).toEqual({ kind: 'closed' });
   });
@@ -70,9 +52,9 @@ describe.runIf(haveKvm())('a machine on /dev/kvm (skipped where there is none)',
   it('leaves no descriptor, thread or mapping behind', async () => {
     const held = (): number[] => ['fd', 'task', 'map_files'].map((kind) => readdirSync(`/proc/self/${kind}`).length);
     const round = async (): Promise<void> => {
-      const { machine, text } = await start();
+      const { machine, said } = await start();
       machine.start();
-      await until(() => text().includes('vCPU 1'));
+      await said('vCPU 1');
       await machine.close();
     };
     await round();

@@ -1,9 +1,9 @@
 /** A process ends at once, whatever its guests are doing. */
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { packageRoot } from '../../src/packageRoot.js';
-import { BareMetal, haveKvm } from './bareMetal.js';
+import { BareMetal, describeOnKvm } from './bareMetal.js';
 
 /** A machine whose first vCPU spins and whose second is halted, in a process that then does `ending`. */
 function program(kernel: string, ending: string): string {
@@ -23,7 +23,7 @@ function program(kernel: string, ending: string): string {
     machine.start();`;
 }
 
-describe.runIf(haveKvm())('a process with a running guest (skipped without /dev/kvm)', () => {
+describeOnKvm('a process with a running guest', () => {
   let guests: BareMetal;
   let hello: string;
   beforeAll(() => {

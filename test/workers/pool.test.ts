@@ -5,6 +5,7 @@ import { CONTROL_PING } from '../../workers/messages.js';
 import { DEFAULT_ADDRESSES } from '../../workers/nat/addresses.js';
 import { DEFAULT_TCP_TIMES } from '../../workers/nat/tcpFlows.js';
 import { Pool } from '../../workers/pool.js';
+import { CONTROL_CAPACITY } from '../../workers/poolMemory.js';
 
 const MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
 let pool: Pool;
@@ -30,6 +31,17 @@ describe('Pool', () => {
     const ask = (n: number): Promise<unknown> => pool.request(1, CONTROL_PING, 0, 0).then(() => answered.push(n));
     await Promise.all(Array.from({ length: 2_000 }, (_, n) => ask(n)));
     expect(answered).toEqual(Array.from({ length: 2_000 }, (_, n) => n));
+  });
+
+  it('takes notifications among requests, and always has a place for one of those', async () => {
+    // The workers don't run yet: nobody takes anything out.
+    const taken = Array.from({ length: CONTROL_CAPACITY }, () => pool.kick(0, 0, 0));
+    expect(taken.indexOf(false)).toBe(CONTROL_CAPACITY - 1);
+    const answers = Array.from({ length: 100 }, () => pool.request(0, CONTROL_PING, 0, 0));
+    expect((await Promise.all(answers)).every(({ status }) => status === 0)).toBe(true);
+    expect(pool.kick(0, 0, 0)).toBe(true);
+    await pool.close();
+    expect(pool.kick(0, 0, 0)).toBe(true);
   });
 
   it('has places for so many devices, and gives them out again', async () => {

@@ -54,6 +54,12 @@ describe('Shard', () => {
     expect([shard.size, at.free[0], open(shard, 99)]).toEqual([CAPACITY - 1, 1, flows[3]]);
   });
 
+  it('touches no record before its first use: memory that nobody wrote to is not resident', () => {
+    const fresh = memory();
+    shardOver(fresh);
+    expect(fresh.records).toEqual(memory().records);
+  });
+
   it('keeps the same 5-tuple of two devices apart', () => {
     const shard = shardOver(memory());
     const [a, b] = [open(shard, 1, 0), open(shard, 1, 1)];

@@ -8,9 +8,15 @@ const SHUT_WR = 1;
 export abstract class SocketCalls {
   /** @param addon with its scratch bound */
   constructor(
-    protected readonly addon: Addon,
-    protected readonly counters: Counters,
+    protected addon: Addon,
+    protected counters: Counters,
   ) {}
+
+  /** Makes calls by another addon from now on, of the same scratch, and counts them elsewhere. */
+  redirect(addon: Addon, counters: Counters): void {
+    this.addon = addon;
+    this.counters = counters;
+  }
 
   signal(fd: number): number {
     this.counters[C.signalCalls]!++;

@@ -113,6 +113,10 @@ export class PeerNetwork implements DeviceDataPlane {
     // No test changes it.
   }
 
+  kick(): boolean {
+    return false;
+  }
+
   async reset(): Promise<void> {
     this.queues.clear();
     this.memory.unmap();

@@ -89,6 +89,17 @@ describe('virtio 1.2 §5.3.6.2: control messages', () => {
     expect(guest.told()).toEqual([[0, DEVICE_ADD, 1]]);
   });
 
+  it('keeps one answer for a driver that asks again and again without a buffer for it', async () => {
+    await guest.start(ALL);
+    for (let n = 1; n <= 3; n++) {
+      guest.tell(DEVICE_READY, 1);
+      await until(() => guest.queues[3]!.usedCount() === n);
+    }
+    guest.post(CONTROL_RECEIVE);
+    await until(() => guest.queues[CONTROL_RECEIVE]!.usedCount() > 0);
+    expect(guest.told()).toEqual([[0, DEVICE_ADD, 1]]);
+  });
+
   it('adds nothing for a driver that failed, and takes a message that is too short for none', async () => {
     await guest.start(ALL);
     guest.post(CONTROL_RECEIVE);

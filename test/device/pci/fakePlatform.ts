@@ -1,5 +1,11 @@
 /** A machine's interrupt controller and doorbells, as far as a device sees them: eventfds are real, KVM is a list of what was asked. */
-import type { Doorbells, LineInterrupt, MessageInterrupts, Platform } from '../../../device/pci/platform.js';
+import type {
+  Doorbells,
+  EventCounts,
+  LineInterrupt,
+  MessageInterrupts,
+  Platform,
+} from '../../../device/pci/platform.js';
 import { addon } from '../../../src/native/addon.js';
 
 export interface Message {
@@ -70,6 +76,7 @@ export class FakePlatform implements Platform, Disposable {
   messages!: FakeMessages;
   /** Levels that the line was brought to. */
   readonly levels: boolean[] = [];
+  readonly counts: EventCounts = { doorbellExits: 0, signalledMessages: 0, lostMessages: 0, lineChanges: 0 };
   readonly line: LineInterrupt = { set: (asserted) => void this.levels.push(asserted) };
 
   constructor(readonly doorbells: FakeDoorbells | undefined) {}

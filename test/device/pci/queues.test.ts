@@ -143,7 +143,7 @@ describe('§4.1.5.2 notifications', () => {
   });
 
   it.each(['there are none', 'they are refused'])(
-    'B3 B4 without doorbells the write itself signals it: %s',
+    'B3 B4 without doorbells the write is told to what serves the queue, or else signals it: %s',
     async (why) => {
       const refused = why === 'they are refused';
       await using harness = await Harness.open({ doorbells: refused });
@@ -155,14 +155,16 @@ describe('§4.1.5.2 notifications', () => {
       await harness.bringUp();
       for (const [queue, { kickFd }] of dataPlane.running) {
         for (const length of [2, 4]) {
-          expect(signalled(kickFd)).toBe(false);
+          dataPlane.kicksRefused = length === 4;
           void bus.write('memory', driver.notifyAddress(queue), length, queue);
-          expect(signalled(kickFd)).toBe(true);
+          expect([dataPlane.kicks.pop(), signalled(kickFd)]).toEqual([queue, dataPlane.kicksRefused]);
         }
         void bus.write('memory', driver.notifyAddress(queue) + 2, 2, queue);
-        expect(signalled(kickFd)).toBe(false);
+        expect([dataPlane.kicks, signalled(kickFd)]).toEqual([[], false]);
       }
+      expect(platform.counts.doorbellExits).toBe(10);
       void bus.write('memory', driver.notifyAddress(5), 2, 5);
+      expect([dataPlane.kicks, platform.counts.doorbellExits]).toEqual([[], 10]);
       expect(bus.read('memory', driver.notifyAddress(0), 4)).toBe(0);
     },
   );

@@ -10,6 +10,9 @@ export class FakeDataPlane implements DeviceDataPlane {
   readonly enabled = new Map<number, boolean>();
   memory: readonly MemoryRegion[] = [];
   features = 0n;
+  /** Notifications that came without an eventfd; whether to refuse them. */
+  readonly kicks: number[] = [];
+  kicksRefused = false;
   /** What `stopQueue` returns for queues that ran. */
   nextAvailIdx = 0;
   /** Makes the next call of this name fail. */
@@ -64,6 +67,11 @@ export class FakeDataPlane implements DeviceDataPlane {
     const setup = this.running.get(index);
     if (setup === undefined) throw new Error(`queue ${index} does not run`);
     this.running.set(index, { ...setup, callFd });
+  }
+
+  kick(index: number): boolean {
+    this.kicks.push(index);
+    return !this.kicksRefused;
   }
 
   async reset(): Promise<void> {

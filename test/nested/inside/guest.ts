@@ -1,12 +1,11 @@
 /** Level-2 guests for the scripts in this folder: on a Slipway network, under a VMM named on the command line. */
-import { GuestServer } from '../../../bench/crr/guestServer.js';
+import { GuestServer } from '../../../bench/guests/guestServer.js';
 import { parseCrrRun } from '../../../bench/crr/result.js';
 import type { CrrRun } from '../../../bench/crr/result.js';
 import { compileTool } from '../../../bench/native/tools.js';
 import { SlipwayError } from '../../../src/errors.js';
 import { Network } from '../../../src/network.js';
 import { Sandbox } from '../../../src/sandbox/sandbox.js';
-import type { CommandResult } from '../../../src/sandbox/sandbox.js';
 import type { EventPaths } from '../../../src/vmm/platform.js';
 import { traced } from './kvmTrace.js';
 import type { KvmActivity } from './kvmTrace.js';
@@ -29,7 +28,7 @@ export class Guest implements AsyncDisposable {
     readonly bootMs: number,
   ) {}
 
-  static async start(vmm: Vmm, cpus: number, eventPaths?: EventPaths): Promise<Guest> {
+  static async start(vmm: Vmm, cpus: number, eventPaths?: Partial<EventPaths>): Promise<Guest> {
     const server = await GuestServer.start();
     const network = await Network.create({ workers: Math.min(cpus, 2), queues: cpus, allowHostLoopback: true });
     try {
@@ -56,15 +55,14 @@ export class Guest implements AsyncDisposable {
 
   /** @throws {ClientError} if the client doesn't run */
   async crr(flows: number, count: number): Promise<CrrRun> {
-    const { exitCode, stdout, stderr }: CommandResult = await this.sandbox.run(this.#client(flows, count));
-    return parseCrrRun(exitCode, stdout, stderr);
+    return parseCrrRun(await this.sandbox.run(this.#client(flows, count)));
   }
 
   /** The same, and what KVM did meanwhile; what the client printed crosses the agent's port afterwards. */
   async tracedCrr(flows: number, count: number): Promise<{ run: CrrRun; activity: KvmActivity }> {
     const command = `${this.#client(flows, count).join(' ')} > /tmp/crr.json`;
     const activity = await traced(() => this.shell(command));
-    return { run: parseCrrRun(0, await this.shell('cat /tmp/crr.json'), ''), activity };
+    return { run: parseCrrRun({ exitCode: 0, stdout: await this.shell('cat /tmp/crr.json'), stderr: '' }), activity };
   }
 
   #client(flows: number, count: number): string[] {

@@ -47,18 +47,25 @@ second:
 1:  hlt
     jmp 1b
 
-/* One handler for each of the vectors 0x40 … 0x4f: counts, and says so to the local APIC. */
+/* One handler for each of the vectors 0x40 … 0x4f: counts for its vCPU, and says so to the local APIC. */
     .globl handlers, spurious
     .macro handler vector
-    .balign 32
+    .balign 64
     push %rax
-    lock incl interrupts + 4 * \vector(%rip)
+    push %rcx
+    mov $0xfee00020, %eax
+    mov (%rax), %ecx
+    shr $24, %ecx
+    shl $6, %ecx
+    lea interrupts + 4 * \vector(%rip), %rax
+    incl (%rax, %rcx)
     mov $0xfee000b0, %eax
     movl $0, (%rax)
+    pop %rcx
     pop %rax
     iretq
     .endm
-    .balign 32
+    .balign 64
 handlers:
     .set n, 0
     .rept 16

@@ -8,24 +8,19 @@ import { Transform } from 'node:stream';
 import type { TransformCallback } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { GuestServer } from '../../../bench/crr/guestServer.js';
+import { parseBulkRun } from '../../../bench/bulk/result.js';
 import { parseCrrRun } from '../../../bench/crr/result.js';
 import type { ClosingSide, CrrRun } from '../../../bench/crr/result.js';
-import { bulkRunSchema } from '../../../bench/guest/bulkRun.js';
+import { GuestServer } from '../../../bench/guests/guestServer.js';
+import type { ClientExit } from '../../../bench/guests/result.js';
 import { compileTool } from '../../../bench/native/tools.js';
 
-interface Ended {
-  readonly exitCode: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function run(program: string, args: readonly (string | number)[]): Promise<Ended> {
+async function run(program: string, args: readonly (string | number)[]): Promise<ClientExit> {
   const child = spawn(compileTool(program), args.map(String), { stdio: ['ignore', 'pipe', 'pipe'] });
   const exit = once(child, 'exit');
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
   await exit;
-  return { exitCode: child.exitCode, stdout, stderr };
+  return { exitCode: child.exitCode ?? -1, stdout, stderr };
 }
 
 async function crr(
@@ -35,13 +30,12 @@ async function crr(
   warmup = 0,
   closes: ClosingSide = 'client',
 ): Promise<CrrRun> {
-  const { exitCode, stdout, stderr } = await run('guest/crr.c', ['127.0.0.1', port, flows, count, warmup, closes]);
-  return parseCrrRun(exitCode ?? -1, stdout, stderr);
+  return parseCrrRun(await run('guest/crr.c', ['127.0.0.1', port, flows, count, warmup, closes]));
 }
 
-async function bulk(direction: string, port: number, bytes: number, streams: number, hopMs = 0) {
-  const { exitCode, stdout } = await run('guest/bulk.c', [direction, '127.0.0.1', port, bytes, streams, hopMs]);
-  return { exitCode, ...bulkRunSchema.parse(JSON.parse(stdout)) };
+async function bulk(direction: string, port: number, amount: number | string, streams: number, hopMs = 0) {
+  const exit = await run('guest/bulk.c', [direction, '127.0.0.1', port, amount, streams, hopMs]);
+  return { exitCode: exit.exitCode, ...parseBulkRun(exit) };
 }
 
 let server: GuestServer;
@@ -199,6 +193,28 @@ describe('bulk', () => {
     for (const bytes of [1, 7, 8, 9, 65_535, 65_537]) {
       for (const direction of ['send', 'receive'])
         expect(await bulk(direction, server.bulkPort, bytes, 1)).toMatchObject({ exitCode: 0, equal: true, bytes });
+    }
+  });
+
+  it('moves what it can within a time, as much as the server says too, and gives each stream as long', async () => {
+    for (const direction of ['send', 'receive']) {
+      const report = await bulk(direction, server.bulkPort, '50ms', 3);
+      expect(report).toMatchObject({ exitCode: 0, equal: true, direction, interface: 'lo', queues: [] });
+      expect(report.seconds).toBeGreaterThan(0.05);
+      for (const stream of report.streams) {
+        expect(stream.bytes).toBeGreaterThan(0);
+        expect(stream.peerBytes).toBe(stream.bytes);
+      }
+      expect(report.bytes).toBe(report.streams.reduce((sum, { bytes }) => sum + bytes, 0));
+    }
+    expect(await server.stop()).toMatchObject({ bulkStreams: 6, bulkWrong: 0 });
+  });
+
+  it('refuses bad arguments with exit code 2 and one line', async () => {
+    for (const amount of ['', '0', 'ms', '0ms', '-1ms', '1.5ms', '10s', '1msx']) {
+      const { exitCode, stdout, stderr } = await run('guest/bulk.c', ['send', '127.0.0.1', 1, amount, 1]);
+      expect([exitCode, stdout]).toEqual([2, '']);
+      expect(stderr).toMatch(/^bulk: .*\n$/);
     }
   });
 

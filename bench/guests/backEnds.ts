@@ -1,6 +1,7 @@
-/** The back ends of the CRR benchmark: the host itself, ours, and the peers, each with a guest of its own. */
+/** The back ends that clients are run behind: the host itself, ours, and the peers, each with a guest of its own. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { basename } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { SandboxError } from '../../src/errors.js';
 import { Network } from '../../src/network.js';
@@ -10,19 +11,26 @@ import { BackEndProcess } from '../peers/backEndProcess.js';
 import { passtCommand, passtMode, passtVersion } from '../peers/passt.js';
 import type { Passt } from '../peers/passt.js';
 import type { Peer } from '../peers/peer.js';
-import { parseCrrRun } from './result.js';
-import type { ClosingSide } from './result.js';
-import type { BackEnd } from './rounds.js';
+import type { ClientExit } from './result.js';
+
+/** Where a client can be run. Opened once; its guest keeps running, idle, while others are measured. */
+export interface BackEnd {
+  readonly name: string;
+  /** How it was set up, in words, for the report. */
+  readonly description: string;
+  /** The address at which the client finds the host's 127.0.0.1. */
+  readonly host: string;
+  /** Runs the client. Rejects if it can't be run. */
+  run(args: readonly (string | number)[]): Promise<ClientExit>;
+  /** Ends the guest and whatever serves it; a run in progress rejects. May be called again. */
+  close(): Promise<void>;
+}
 
 /** What the guests have in common. */
 export interface GuestSettings {
   /** Path of the static client. */
   readonly client: string;
   readonly cpus: number;
-  /** Port of the server on the host's 127.0.0.1. */
-  readonly port: number;
-  /** Which side sends its FIN first (see crr.c on TIME_WAIT). */
-  readonly closes: ClosingSide;
 }
 
 /** Where a guest finds the host's 127.0.0.1, behind every back end. */
@@ -32,16 +40,16 @@ const GUEST_MEMORY_MIB = 256;
 const MANY_CONNECTIONS = 'echo 1024 65535 > ip_local_port_range && echo 4096 > tcp_max_tw_buckets';
 
 /** The client on the host, without guest and without user-mode network: the floor. */
-export function hostDirect(settings: GuestSettings): BackEnd {
+export function hostDirect(client: string): BackEnd {
   return {
     name: 'host-direct',
     description: 'the client on the host itself, over its loopback',
-    run: async (flows, count, warmup) => {
-      const args = clientArguments('127.0.0.1', settings, flows, count, warmup);
-      const child = spawn(settings.client, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    host: '127.0.0.1',
+    run: async (args) => {
+      const child = spawn(client, args.map(String), { stdio: ['ignore', 'pipe', 'pipe'] });
       const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
       if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-      return parseCrrRun(child.exitCode ?? -1, stdout, stderr);
+      return { exitCode: child.exitCode ?? -1, stdout, stderr };
     },
     close: async () => {},
   };
@@ -107,30 +115,20 @@ async function inGuest(
   };
   const close = (): Promise<void> => (closing ??= end());
   try {
-    const guest = { cpus: settings.cpus, memoryMiB: GUEST_MEMORY_MIB, files: { '/bin/crr': settings.client } };
-    sandbox = await Sandbox.start({ ...guest, ...network });
-    if (sandbox.networkComplaint !== '') throw new SandboxError(sandbox.networkComplaint);
-    const prepared = await sandbox.run(['sh', '-c', MANY_CONNECTIONS], { folder: '/proc/sys/net/ipv4' });
+    const program = `/bin/${basename(settings.client)}`;
+    const guest = { cpus: settings.cpus, memoryMiB: GUEST_MEMORY_MIB, files: { [program]: settings.client } };
+    const booted = (sandbox = await Sandbox.start({ ...guest, ...network }));
+    if (booted.networkComplaint !== '') throw new SandboxError(booted.networkComplaint);
+    const prepared = await booted.run(['sh', '-c', MANY_CONNECTIONS], { folder: '/proc/sys/net/ipv4' });
     if (prepared.exitCode !== 0) throw new SandboxError(`the guest's ports can't be set: ${prepared.stderr.trim()}`);
-    return { name, description, run: guestRunner(sandbox, settings), close };
+    const run: BackEnd['run'] = (args) => booted.run([program, ...args.map(String)]);
+    return { name, description, host: HOST_IN_GUEST, run, close };
   } catch (error) {
     await close();
     throw error;
   }
 }
 
-function guestRunner(sandbox: Sandbox, settings: GuestSettings): BackEnd['run'] {
-  return async (flows, count, warmup) => {
-    const args = clientArguments(HOST_IN_GUEST, settings, flows, count, warmup);
-    const { exitCode, stdout, stderr } = await sandbox.run(['/bin/crr', ...args]);
-    return parseCrrRun(exitCode, stdout, stderr);
-  };
-}
-
 function counted(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? '' : 's'}`;
-}
-
-function clientArguments(host: string, settings: GuestSettings, ...numbers: readonly number[]): string[] {
-  return [host, String(settings.port), ...numbers.map(String), settings.closes];
 }

@@ -1,0 +1,14 @@
+/** How many and how much of something a caller may ask for. */
+import { UsageError } from './errors.js';
+
+/** Queue pairs, vCPUs and workers at most. */
+export const MAX_CPUS = 64;
+/** Guest memory, MiB. */
+export const LEAST_MEMORY_MIB = 64;
+export const MOST_MEMORY_MIB = 65_536;
+
+/** @throws {UsageError} naming the option, if its value is no whole number within the bounds */
+export function wholeNumber(name: string, value: number, least: number, most: number): number {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new UsageError(`${name} must be a whole number from ${least} to ${most}, not ${value}`);
+}
