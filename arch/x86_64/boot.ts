@@ -1,9 +1,11 @@
 /** Loads a kernel and starts it by Linux's 64-bit boot protocol (Documentation/arch/x86/boot.rst): an ELF file at its entry, a bzImage 0x200 behind its start. */
-import { readFile } from 'node:fs/promises';
-import { MissingPieceError, SlipwayError, describeError } from '../../src/errors.js';
+import { MissingPieceError, SlipwayError, UsageError } from '../../src/errors.js';
 import type { GuestImage, GuestRam } from '../machine.js';
 import { acpiTables } from './acpi.js';
+import { loadElf } from './elfKernel.js';
+import { ImageFile } from './imageFile.js';
 import { kernelFormat } from './kernelImage.js';
+import { mebibytes, tooSmall, type LoadedKernel } from './loadedKernel.js';
 import { ACPI_TABLES, BOOT_PARAMS, COMMAND_LINE, HIGH_MEMORY, LOW_MEMORY_END } from './memoryMap.js';
 import { writeStartTables } from './vcpu.js';
 
@@ -22,40 +24,40 @@ const RAMDISK_ADDRESS = 0x218;
 const RAMDISK_SIZE = 0x21c;
 const COMMAND_LINE_ADDRESS = 0x228;
 const RAMDISK_MAX = 0x22c;
+const ALIGNMENT = 0x230;
 const RELOCATABLE = 0x234;
 const XLOADFLAGS = 0x236;
 const COMMAND_LINE_SIZE = 0x238;
+const PREFERRED_ADDRESS = 0x258;
 const INIT_SIZE = 0x260;
+/** Behind the set-up header, wherever it ends, come other fields. */
+const SETUP_HEADER_LIMIT = 0x290;
 const E820_TABLE = 0x2d0;
 const E820_RAM = 1;
 const E820_RESERVED = 2;
-const MAX_COMMAND_LINE = 2047;
+
+const VERSION_2_12 = 0x20c;
+const UNKNOWN_LOADER = 0xff;
 const XLF_KERNEL_64 = 1;
+/** The 64-bit entry lies that far behind the start of the protected-mode code. */
+const ENTRY_64 = 0x200;
+const LEAST_PROTECTED_MODE = 0x400;
+/** What Linux's own header says on x86-64. */
 const DEFAULT_RAMDISK_MAX = 0x7fff_ffff;
-
-/** Elf64_Ehdr and Elf64_Phdr (elf(5)). */
-const ELF_CLASS_64 = 2;
-const MACHINE_X86_64 = 62;
-const PT_LOAD = 1;
-
-interface LoadedKernel {
-  readonly entry: bigint;
-  /** First byte behind it, and what it takes while it starts. */
-  readonly end: number;
-  /** The initramfs ends before this. */
-  readonly ramdiskMax: number;
-}
+const DEFAULT_COMMAND_LINE_MAX = 2047;
+/** What there is room for. */
+const LONGEST_COMMAND_LINE = LOW_MEMORY_END - COMMAND_LINE - 1;
 
 /** @throws {MissingPieceError} for what is no kernel; {SlipwayError} when memory is too small */
 export async function loadGuest(ram: GuestRam, image: GuestImage, cpus: number): Promise<bigint> {
   const low = Buffer.from(ram.mappings[0]!.buffer, ram.mappings[0]!.byteOffset, ram.mappings[0]!.byteLength);
-  const format = await kernelFormat(image.kernel);
-  const file = await readFile(image.kernel);
   const params = low.subarray(BOOT_PARAMS, BOOT_PARAMS + PAGE);
-  const kernel =
-    format === 'elf' ? loadElf(low, file, image.kernel, params) : loadBzImage(low, file, image.kernel, params);
+  const load = (await kernelFormat(image.kernel)) === 'elf' ? loadElfKernel : loadBzImage;
+  await using file = await ImageFile.open(image.kernel, 'kernel');
+  const kernel = await load(low, file, params);
+  params[LOADER_TYPE] = UNKNOWN_LOADER;
   await loadInitramfs(low, image.initramfs, kernel, params);
-  writeCommandLine(low, image.commandLine, params);
+  writeCommandLine(low, image.commandLine, kernel, params);
   acpiTables(cpus).copy(low, ACPI_TABLES);
   params.writeBigUInt64LE(BigInt(ACPI_TABLES), ACPI_RSDP);
   writeMemoryTable(ram, params);
@@ -63,60 +65,43 @@ export async function loadGuest(ram: GuestRam, image: GuestImage, cpus: number):
   return kernel.entry;
 }
 
-function tooSmall(low: Buffer, what: string, needed: number): SlipwayError {
-  const have = Math.floor(low.length / 2 ** 20);
-  return new SlipwayError(
-    `${have} MiB of guest memory are too few: ${what} alone takes all up to ${Math.ceil(needed / 2 ** 20)} MiB`,
-  );
-}
-
-function loadElf(low: Buffer, file: Buffer, path: string, params: Buffer): LoadedKernel {
-  const broken = (why: string): MissingPieceError =>
-    new MissingPieceError(`${path} is no kernel that starts here: ${why}`);
-  if (file.length < 64 || file[4] !== ELF_CLASS_64 || file.readUInt16LE(18) !== MACHINE_X86_64) {
-    throw broken('it is no 64-bit ELF file for x86-64');
-  }
-  const entry = file.readBigUInt64LE(24);
-  const headers = Number(file.readBigUInt64LE(32));
-  const size = file.readUInt16LE(54);
-  const count = file.readUInt16LE(56);
-  if (count === 0 || size < 56 || headers + count * size > file.length) throw broken('it has no program headers');
-  let end = 0;
-  for (let n = 0; n < count; n++) {
-    const header = file.subarray(headers + n * size, headers + (n + 1) * size);
-    if (header.readUInt32LE(0) !== PT_LOAD) continue;
-    const [offset, , address, fileSize, memorySize] = [8, 16, 24, 32, 40].map((at) =>
-      Number(header.readBigUInt64LE(at)),
-    ) as [number, number, number, number, number];
-    if (offset + fileSize > file.length || fileSize > memorySize) throw broken('it is cut off');
-    if (address < HIGH_MEMORY) throw broken(`it wants memory at 0x${address.toString(16)}, below 1 MiB`);
-    if (address + memorySize > low.length) throw tooSmall(low, 'the kernel', address + memorySize);
-    file.copy(low, address, offset, offset + fileSize);
-    end = Math.max(end, address + memorySize);
-  }
-  if (entry < HIGH_MEMORY || entry >= end) throw broken('its entry lies outside of it');
+/** An ELF file has no set-up header: the loader makes one up. */
+async function loadElfKernel(low: Buffer, file: ImageFile, params: Buffer): Promise<LoadedKernel> {
+  const loaded = await loadElf(low, file);
   params.writeUInt16LE(0xaa55, BOOT_FLAG);
   params.write('HdrS', MAGIC, 'latin1');
-  params.writeUInt16LE(0x20c, VERSION);
-  params[LOADER_TYPE] = 0xff;
-  return { entry, end, ramdiskMax: DEFAULT_RAMDISK_MAX };
+  params.writeUInt16LE(VERSION_2_12, VERSION);
+  return { ...loaded, ramdiskMax: DEFAULT_RAMDISK_MAX, commandLineMax: DEFAULT_COMMAND_LINE_MAX };
 }
 
-function loadBzImage(low: Buffer, file: Buffer, path: string, params: Buffer): LoadedKernel {
-  const setup = ((file[SETUP_HEADER] || 4) + 1) * 512;
-  if (file.length < setup + 0x400) throw new MissingPieceError(`${path} is cut off`);
-  const starts64 = file.readUInt16LE(VERSION) >= 0x20c && (file.readUInt16LE(XLOADFLAGS) & XLF_KERNEL_64) !== 0;
-  if (!starts64)
-    throw new MissingPieceError(`${path} has no 64-bit entry: it is a 32-bit kernel, or older than Linux 3.8`);
-  file.copy(params, SETUP_HEADER, SETUP_HEADER, Math.min(MAGIC + file[HEADER_LENGTH]!, 0x290));
-  params[LOADER_TYPE] = 0xff;
-  const end = HIGH_MEMORY + Math.max(file.length - setup, 0);
-  // It unpacks itself to where it prefers to be.
-  const preferred = Number(file.readBigUInt64LE(0x258));
-  const needed = Math.max(end, (file[RELOCATABLE] === 0 ? HIGH_MEMORY : preferred) + file.readUInt32LE(INIT_SIZE));
+async function loadBzImage(low: Buffer, file: ImageFile, params: Buffer): Promise<LoadedKernel> {
+  const head = await file.start(SETUP_HEADER_LIMIT);
+  const setup = ((head[SETUP_HEADER] || 4) + 1) * 512;
+  const headerEnd = Math.min(MAGIC + head[HEADER_LENGTH]!, SETUP_HEADER_LIMIT);
+  if (file.size < setup + LEAST_PROTECTED_MODE) throw new MissingPieceError(`${file.path} is cut off`);
+  const starts64 = head.readUInt16LE(VERSION) >= VERSION_2_12 && (head.readUInt16LE(XLOADFLAGS) & XLF_KERNEL_64) !== 0;
+  if (!starts64 || headerEnd < INIT_SIZE + 4) {
+    throw new MissingPieceError(`${file.path} has no 64-bit entry: it is a 32-bit kernel, or older than Linux 3.8`);
+  }
+  head.copy(params, SETUP_HEADER, SETUP_HEADER, headerEnd);
+  const end = HIGH_MEMORY + file.size - setup;
+  const needed = Math.max(end, runtimeStart(head) + head.readUInt32LE(INIT_SIZE));
   if (needed > low.length) throw tooSmall(low, 'the kernel', needed);
-  file.copy(low, HIGH_MEMORY, setup);
-  return { entry: BigInt(HIGH_MEMORY + 0x200), end: needed, ramdiskMax: file.readUInt32LE(RAMDISK_MAX) };
+  await file.readInto(low.subarray(HIGH_MEMORY, end), setup);
+  return {
+    entry: BigInt(HIGH_MEMORY + ENTRY_64),
+    end: needed,
+    ramdiskMax: head.readUInt32LE(RAMDISK_MAX),
+    commandLineMax: Math.min(head.readUInt32LE(COMMAND_LINE_SIZE), LONGEST_COMMAND_LINE),
+  };
+}
+
+/** Where it unpacks itself to: boot.rst, init_size. */
+function runtimeStart(head: Buffer): number {
+  const preferred = Number(head.readBigUInt64LE(PREFERRED_ADDRESS));
+  if (head[RELOCATABLE] === 0) return preferred;
+  const alignment = head.readUInt32LE(ALIGNMENT) || 1;
+  return Math.ceil(Math.max(HIGH_MEMORY, preferred) / alignment) * alignment;
 }
 
 async function loadInitramfs(
@@ -126,38 +111,43 @@ async function loadInitramfs(
   params: Buffer,
 ): Promise<void> {
   if (path === undefined) return;
-  let content: Buffer;
-  try {
-    content = await readFile(path);
-  } catch (error) {
-    throw new MissingPieceError(`cannot read the initramfs ${path} (${describeError(error)})`);
+  await using file = await ImageFile.open(path, 'initramfs');
+  const place = (top: number): number => Math.floor((top - file.size) / PAGE) * PAGE;
+  const at = place(Math.min(low.length, kernel.ramdiskMax + 1));
+  if (at < kernel.end) {
+    if (place(low.length) < kernel.end)
+      throw tooSmall(low, 'the kernel with its initramfs', kernel.end + Math.ceil(file.size / PAGE) * PAGE);
+    throw new SlipwayError(
+      `the initramfs ${path} is too long: the kernel wants it below ${mebibytes(kernel.ramdiskMax)} MiB, ` +
+        `where ${Math.max(0, mebibytes(kernel.ramdiskMax) - mebibytes(kernel.end))} MiB are free, and it has ${mebibytes(file.size)}`,
+    );
   }
-  const top = Math.min(low.length, kernel.ramdiskMax + 1);
-  const at = Math.floor((top - content.length) / PAGE) * PAGE;
-  if (at < kernel.end) throw tooSmall(low, 'the kernel with its initramfs', kernel.end + content.length);
-  content.copy(low, at);
+  await file.readInto(low.subarray(at, at + file.size), 0);
   params.writeUInt32LE(at, RAMDISK_ADDRESS);
-  params.writeUInt32LE(content.length, RAMDISK_SIZE);
+  params.writeUInt32LE(file.size, RAMDISK_SIZE);
 }
 
-function writeCommandLine(low: Buffer, text: string, params: Buffer): void {
+function writeCommandLine(low: Buffer, text: string, kernel: LoadedKernel, params: Buffer): void {
   const bytes = Buffer.from(`${text}\0`);
-  if (bytes.length > MAX_COMMAND_LINE + 1) {
-    throw new SlipwayError(`the kernel's command line has ${bytes.length - 1} bytes; ${MAX_COMMAND_LINE} fit`);
+  if (text.includes('\0')) throw new UsageError("the kernel's command line must not hold NUL characters");
+  if (bytes.length > kernel.commandLineMax + 1) {
+    throw new UsageError(
+      `the kernel's command line has ${bytes.length - 1} bytes, and it takes ${kernel.commandLineMax} at most: leave some out`,
+    );
   }
   bytes.copy(low, COMMAND_LINE);
   params.writeUInt32LE(COMMAND_LINE, COMMAND_LINE_ADDRESS);
-  params.writeUInt32LE(bytes.length - 1, COMMAND_LINE_SIZE);
 }
 
-/** The "E820" map: address, size, type. */
+/** The "E820" map: address, size, type. Memory above the hole is one piece, in however many mappings. */
 function writeMemoryTable({ ranges }: GuestRam, params: Buffer): void {
   const [first, ...others] = ranges;
+  const above = others.reduce((sum, { size }) => sum + size, 0);
   const entries = [
     { start: 0, size: LOW_MEMORY_END, type: E820_RAM },
     { start: ACPI_TABLES, size: HIGH_MEMORY - ACPI_TABLES, type: E820_RESERVED },
     { start: HIGH_MEMORY, size: first!.size - HIGH_MEMORY, type: E820_RAM },
-    ...others.map(({ start, size }) => ({ start, size, type: E820_RAM })),
+    ...others.slice(0, 1).map(({ start }) => ({ start, size: above, type: E820_RAM })),
   ];
   params[E820_ENTRIES] = entries.length;
   entries.forEach(({ start, size, type }, index) => {

@@ -1,7 +1,7 @@
 /** One vCPU: its thread, and its exits as they lie in `struct kvm_run` (linux/kvm.h). */
 import { getSystemErrorName } from 'node:util';
 import type { AddressSpace } from '../../device/pci/platform.js';
-import type { VcpuFailureReason } from '../errors.js';
+import { describeError, type VcpuFailureReason } from '../errors.js';
 import type { Addon, MappedRegion } from '../native/addon.js';
 
 /** What answers the guest's accesses to ports and to memory that is none. */
@@ -109,9 +109,13 @@ export class Vcpu {
     const state = this.options.addon.vcpuState(this.handle);
     if (state === 0 || this.held || this.over) return;
     this.held = true;
-    const answered = state === 1 ? this.handleExit() : this.handleError(-state);
-    if (answered === undefined) this.enter();
-    else void this.enterAfter(answered);
+    try {
+      const answered = state === 1 ? this.handleExit() : this.handleError(-state);
+      if (answered === undefined) this.enter();
+      else void this.enterAfter(answered);
+    } catch (error) {
+      this.deviceFailed(error);
+    }
   }
 
   /** Ends the thread, whatever the guest does. */
@@ -125,9 +129,18 @@ export class Vcpu {
 
   private async enterAfter(answered: Promise<void>): Promise<void> {
     this.answering = true;
-    await answered;
+    try {
+      await answered;
+    } catch (error) {
+      this.deviceFailed(error);
+    }
     this.answering = false;
     this.enter();
+  }
+
+  /** A device that throws is a bug of ours: it ends its guest, and no other. */
+  private deviceFailed(error: unknown): void {
+    this.end(this.failure('deviceFailed', `a device failed (${describeError(error)})`));
   }
 
   private enter(): void {

@@ -69,7 +69,7 @@ describeOnKvm('a bare-metal guest without some of KVM’s eventfds (B3, B4)', ()
       cpus: 2,
       memoryMiB: 16,
       kernel: guest.kernel,
-      initramfs: '/dev/null',
+      initramfs: guest.kernel,
       commandLine: guest.commandLine('traffic'),
       network: { network: guest.network, queues: 2 },
       console: undefined,
