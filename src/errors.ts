@@ -34,7 +34,8 @@ export class GuestPanicError extends SandboxError {
 }
 
 /** Why a vCPU can't go on: the guest's doing (a triple fault), or what KVM or the processor doesn't manage. */
-export type VcpuFailureReason = 'tripleFault' | 'entryRefused' | 'internalError' | 'unknownExit' | 'runFailed' | 'deviceFailed';
+export type VcpuFailureReason =
+  'tripleFault' | 'entryRefused' | 'internalError' | 'unknownExit' | 'runFailed' | 'deviceFailed';
 
 /** One of the guest's vCPUs can't go on, so Slipway's own VMM ended the guest. */
 export class VcpuError extends SandboxError {
