@@ -121,7 +121,7 @@ describe('ACPI tables', () => {
     ).toBe(true);
   });
 
-  it('§7.4.2.5: what \\_S5 says, written to the PM1 control register of the FADT, powers off', () => {
+  it('§7.4.2.5: what \\_S5 says, written to the PM1 control register of the FADT, by a word or its high byte, powers off', () => {
     const { tables } = find(1);
     const [sleepType] = elements(named(readAml(tables.get('DSDT')!.subarray(HEADER)), '\\_S5_'));
     const control = tables.get('FACP')!.readUInt32LE(64);
@@ -132,7 +132,8 @@ describe('ACPI tables', () => {
     void handler.write('io', control, 2, (sleepType as number) << 10);
     expect(ends).toEqual([]);
     void handler.write('io', control, 2, ((sleepType as number) << 10) | 0x2000);
-    expect(ends).toEqual([{ kind: 'powerOff' }]);
+    void handler.write('io', control + 1, 1, ((sleepType as number) << 2) | 0x20);
+    expect(ends).toEqual([{ kind: 'powerOff' }, { kind: 'powerOff' }]);
   });
 
   it('§4.8.3.6: the reset register of the FADT resets', () => {
