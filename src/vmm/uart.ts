@@ -8,17 +8,22 @@ export interface UartPort {
 
 const IER_RECEIVED = 1;
 const IER_TRANSMIT_EMPTY = 2;
+const IER_LINE_STATUS = 4;
 const IER_BITS = 0x0f;
 const IIR_NONE = 1;
 const IIR_TRANSMIT_EMPTY = 2;
 const IIR_RECEIVED = 4;
+const IIR_LINE_STATUS = 6;
 const IIR_FIFO = 0xc0;
+/** What the receiver holds (§8.5). */
+const FIFO_DEPTH = 16;
 const FCR_ENABLE = 1;
 const FCR_CLEAR_RECEIVE = 2;
 const LCR_DIVISOR = 0x80;
 const MCR_BITS = 0x1f;
 const MCR_LOOP = 0x10;
 const LSR_DATA = 1;
+const LSR_OVERRUN = 2;
 const LSR_TRANSMIT_EMPTY = 0x60;
 /** Carrier, data set ready, clear to send. */
 const MSR_READY = 0xb0;
@@ -35,6 +40,8 @@ export class Uart implements UartPort {
   private divisor = 12;
   /** The transmitter has become empty since the guest was last told. */
   private transmitPending = false;
+  /** The receiver had no room since the guest last read the line status. */
+  private overrun = false;
   private asserted = false;
 
   /**
@@ -72,7 +79,7 @@ export class Uart implements UartPort {
       case 4:
         return this.modemControl;
       case 5:
-        return LSR_TRANSMIT_EMPTY | (this.waiting > 0 ? LSR_DATA : 0);
+        return this.lineStatus();
       case 6:
         return this.modemStatus();
       default:
@@ -139,25 +146,40 @@ export class Uart implements UartPort {
   }
 
   private send1(byte: number): void {
-    if ((this.modemControl & MCR_LOOP) !== 0) {
-      this.input.push(Uint8Array.of(byte));
-      this.waiting++;
-    } else {
-      this.transmit(byte);
-    }
+    if ((this.modemControl & MCR_LOOP) !== 0) this.loop(byte);
+    else this.transmit(byte);
     // It is out at once: empty again.
-    this.asserted = this.asserted && !this.transmitPending;
+    this.asserted = this.asserted && !this.transmitWanted;
     this.transmitPending = true;
   }
 
+  /** What the guest sends to itself has no more room than the receiver: a guest must not fill our memory. */
+  private loop(byte: number): void {
+    if (this.waiting >= (this.fifo ? FIFO_DEPTH : 1)) {
+      this.overrun = true;
+      return;
+    }
+    this.input.push(Uint8Array.of(byte));
+    this.waiting++;
+  }
+
+  /** Reading it forgets an overrun (§8.4). */
+  private lineStatus(): number {
+    const status = LSR_TRANSMIT_EMPTY | (this.overrun ? LSR_OVERRUN : 0) | (this.waiting > 0 ? LSR_DATA : 0);
+    this.overrun = false;
+    this.update();
+    return status;
+  }
+
   private enableInterrupts(bits: number): void {
-    // Enabling it while the transmitter is empty raises it (PC16550D §8.6.1; drivers test for that).
+    // Enabling it while the transmitter is empty raises it (PC16550D §8.6; drivers test for that).
     if ((bits & ~this.interruptEnable & IER_TRANSMIT_EMPTY) !== 0) this.transmitPending = true;
     this.interruptEnable = bits;
   }
 
   private identifyInterrupt(): number {
     const fifo = this.fifo ? IIR_FIFO : 0;
+    if (this.overrunPending) return fifo | IIR_LINE_STATUS;
     if (this.receivedPending) return fifo | IIR_RECEIVED;
     if (!this.transmitWanted) return fifo | IIR_NONE;
     // Reading it takes this interrupt back.
@@ -173,6 +195,10 @@ export class Uart implements UartPort {
     return ((modemControl & 0x0c) << 4) | ((modemControl & 2) << 3) | ((modemControl & 1) << 5);
   }
 
+  private get overrunPending(): boolean {
+    return this.overrun && (this.interruptEnable & IER_LINE_STATUS) !== 0;
+  }
+
   private get receivedPending(): boolean {
     return this.waiting > 0 && (this.interruptEnable & IER_RECEIVED) !== 0;
   }
@@ -183,7 +209,7 @@ export class Uart implements UartPort {
 
   /** The interrupt is an edge, as on the ISA bus: raised when there is a reason for it and there was none. */
   private update(): void {
-    const wanted = this.receivedPending || this.transmitWanted;
+    const wanted = this.overrunPending || this.receivedPending || this.transmitWanted;
     if (wanted && !this.asserted) this.raise();
     this.asserted = wanted;
   }

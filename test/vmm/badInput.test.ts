@@ -1,6 +1,6 @@
 /** What no machine can be made of: one clear error, and nothing left behind. */
 import { readdirSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { MissingPieceError, SlipwayError, UsageError } from '../../src/errors.js';
 import { addon } from '../../src/native/addon.js';
 import type { KvmCall } from '../../src/native/kvm.js';
@@ -8,7 +8,7 @@ import { KVM_CAP, KvmError } from '../../src/vmm/kvm.js';
 import type { MachineOptions } from '../../src/vmm/machine.js';
 import { withForbiddenFile } from '../ordinaryUser.js';
 import { bareMachine } from './bareMachine.js';
-import { BareMetal, haveKvm } from './bareMetal.js';
+import { BareMetal, describeOnKvm } from './bareMetal.js';
 
 /** A KVM that answers one request otherwise: with that number, or not at all. */
 function kvmWith(request: KvmCall, argument: number | undefined, answer: number | undefined): Partial<MachineOptions> {
@@ -60,7 +60,7 @@ const rows: [string, Partial<MachineOptions>, new (...args: never[]) => Error, R
   ['a command line that is too long', { commandLine: 'x'.repeat(5000) }, SlipwayError, /command line has 5000 bytes/],
 ];
 
-describe.runIf(haveKvm())('no machine (skipped without /dev/kvm)', () => {
+describeOnKvm('no machine', () => {
   let guests: BareMetal;
   let kernel: string;
   beforeAll(() => {

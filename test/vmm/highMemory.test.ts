@@ -1,5 +1,5 @@
 /** Memory below and above the hole that x86 has below 4 GiB, in windows of at most 4 GiB, which is all that one ArrayBuffer holds. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { hostMachineArch } from '../../arch/host.js';
 import { createLogger } from '../../src/log.js';
 import { addon } from '../../src/native/addon.js';
@@ -7,11 +7,11 @@ import { Network } from '../../src/network.js';
 import { KvmGuest } from '../../src/vmm/kvmGuest.js';
 import { ENGINE } from '../engineUnderTest.js';
 import { bareMachine } from './bareMachine.js';
-import { BareMetal, haveKvm } from './bareMetal.js';
+import { BareMetal, describeOnKvm } from './bareMetal.js';
 
 const GIB = 2 ** 30;
 
-describe.runIf(haveKvm())('a guest with a lot of memory (skipped without /dev/kvm)', () => {
+describeOnKvm('a guest with a lot of memory', () => {
   let guests: BareMetal;
   let kernel: string;
   beforeAll(() => {
