@@ -61,7 +61,7 @@ class Port {
   }
 }
 
-const port = (registers: Record<number, number> = {}): Port => {
+const portWith = (registers: Record<number, number> = {}): Port => {
   const made = new Port();
   for (const [register, value] of Object.entries(registers)) made.write(Number(register), value);
   return made;
@@ -69,7 +69,7 @@ const port = (registers: Record<number, number> = {}): Port => {
 
 describe('registers', () => {
   it('§8.0, §8.10: IER has four bits, MCR five; LCR and the scratch register keep what is written, LSR and MSR do not', () => {
-    const here = port();
+    const here = portWith();
     for (const register of [IER, LCR, MCR, SCR]) here.write(register, 0x7f);
     expect([IER, LCR, MCR, SCR].map((register) => here.read(register))).toEqual([0x0f, 0x7f, 0x1f, 0x7f]);
     const [line, modem] = [here.read(LSR), here.read(MSR)];
@@ -79,7 +79,7 @@ describe('registers', () => {
   });
 
   it('§8.3: the divisor latch hides data and IER, and keeps both its bytes', () => {
-    const here = port({ [IER]: RECEIVED });
+    const here = portWith({ [IER]: RECEIVED });
     here.write(LCR, DIVISOR_LATCH | 3);
     here.write(0, 0x34);
     here.write(1, 0x12);
@@ -92,14 +92,14 @@ describe('registers', () => {
   });
 
   it('§8.9: the other end is there and ready', () => {
-    expect(port().read(MSR)).toBe(0xb0);
+    expect(portWith().read(MSR)).toBe(0xb0);
   });
 
   it('any access of any register is answered by a byte', () => {
     const step = fc.record({ register: fc.integer({ min: 0, max: 7 }), value: fc.integer({ min: 0, max: 255 }) });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 100 }), (steps) => {
-        const here = port();
+        const here = portWith();
         for (const { register, value } of steps) {
           here.write(register, value);
           const read = here.read(register);
@@ -112,7 +112,7 @@ describe('registers', () => {
 
 describe('transmission', () => {
   it('§8.4: what is written is out at once: the transmitter is always empty', () => {
-    const here = port();
+    const here = portWith();
     for (const byte of [1, 2, 255]) {
       expect(here.read(LSR)).toBe(LSR_EMPTY);
       here.write(DATA, byte);
@@ -122,7 +122,7 @@ describe('transmission', () => {
   });
 
   it('§8.6: its interrupt comes when it is enabled and for each byte; reading IIR takes it back', () => {
-    const here = port({ [IER]: TRANSMIT_EMPTY });
+    const here = portWith({ [IER]: TRANSMIT_EMPTY });
     expect(here.edges).toBe(1);
     expect(here.read(IIR)).toBe(IIR_TRANSMIT_EMPTY);
     expect(here.read(IIR)).toBe(IIR_NONE);
@@ -139,7 +139,7 @@ describe('transmission', () => {
 
 describe('reception', () => {
   it('§8.4: bytes wait in order, and LSR says so', () => {
-    const here = port();
+    const here = portWith();
     expect(here.read(LSR) & LSR_DATA).toBe(0);
     expect(here.read(DATA)).toBe(0);
     here.type('ab');
@@ -151,7 +151,7 @@ describe('reception', () => {
   });
 
   it('§8.6: its interrupt lasts until all is read, and goes before that of the transmitter', () => {
-    const here = port({ [IER]: RECEIVED | TRANSMIT_EMPTY });
+    const here = portWith({ [IER]: RECEIVED | TRANSMIT_EMPTY });
     here.type('ab');
     expect(here.read(IIR)).toBe(IIR_RECEIVED);
     here.read(DATA);
@@ -162,7 +162,7 @@ describe('reception', () => {
   });
 
   it('is an edge for the first byte, and another only when all was read', () => {
-    const here = port({ [IER]: RECEIVED });
+    const here = portWith({ [IER]: RECEIVED });
     here.type('a');
     here.type('b');
     expect(here.edges).toBe(1);
@@ -172,7 +172,7 @@ describe('reception', () => {
   });
 
   it('§8.7: is told when its interrupt is enabled late', () => {
-    const here = port();
+    const here = portWith();
     here.type('a');
     expect(here.edges).toBe(0);
     expect(here.read(IIR)).toBe(IIR_NONE);
@@ -183,14 +183,14 @@ describe('reception', () => {
 
 describe('FIFOs', () => {
   it('§8.6: IIR says whether they are on', () => {
-    const here = port({ [FCR]: 1 });
+    const here = portWith({ [FCR]: 1 });
     expect(here.read(IIR)).toBe(0xc0 | IIR_NONE);
     here.write(FCR, 0);
     expect(here.read(IIR)).toBe(IIR_NONE);
   });
 
   it('§8.5: clearing drops what came before the guest listened; afterwards it has not come in yet', () => {
-    const here = port();
+    const here = portWith();
     here.type('early');
     here.write(FCR, 3);
     expect(here.receive()).toBe('');
@@ -203,14 +203,14 @@ describe('FIFOs', () => {
 
 describe('loopback (§8.8)', () => {
   it('leads what is sent back, and out of nowhere else', () => {
-    const here = port({ [MCR]: LOOP, [FCR]: 1 });
+    const here = portWith({ [MCR]: LOOP, [FCR]: 1 });
     for (const byte of Buffer.from('loop')) here.write(DATA, byte);
     expect(here.receive()).toBe('loop');
     expect(here.sent).toEqual([]);
   });
 
   it('leads the modem lines back: RTS to CTS, DTR to DSR, OUT1 to RI, OUT2 to DCD', () => {
-    const lines = [1, 2, 4, 8].map((line) => port({ [MCR]: LOOP | line }).read(MSR));
+    const lines = [1, 2, 4, 8].map((line) => portWith({ [MCR]: LOOP | line }).read(MSR));
     expect(lines).toEqual([0x20, 0x10, 0x40, 0x80]);
   });
 
@@ -218,7 +218,7 @@ describe('loopback (§8.8)', () => {
     ['with FIFOs, 16 bytes', 1, FIFO_DEPTH],
     ['without, one', 0, 1],
   ])('§8.4: holds no more than the receiver: %s; then it is an overrun, until LSR is read', (_, fifo, depth) => {
-    const here = port({ [MCR]: LOOP, [FCR]: fifo, [IER]: LINE_STATUS });
+    const here = portWith({ [MCR]: LOOP, [FCR]: fifo, [IER]: LINE_STATUS });
     for (let n = 0; n < depth; n++) here.write(DATA, n);
     expect(here.edges).toBe(0);
     for (let n = 0; n < 1000; n++) here.write(DATA, 99);
@@ -290,7 +290,7 @@ describe('a driver that only edges wake', () => {
     const action = fc.record({ typed: text, sent: text, meanwhile: fc.array(text, { maxLength: 8 }) });
     fc.assert(
       fc.property(fc.array(action, { maxLength: 10 }), (actions) => {
-        const here = port();
+        const here = portWith();
         let [typed, sent] = ['', ''];
         const type = (more: string): void => {
           here.type(more);
