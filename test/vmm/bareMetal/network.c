@@ -95,6 +95,13 @@ static void traffic(void) {
   report_interrupts();
 }
 
+/* Whether the line is down: up, it would interrupt all the time. */
+static int line_is_quiet(void) {
+  uint32_t before = line_interrupts;
+  for (int wait = 0; wait < 1000; wait++) relax();
+  return line_interrupts == before;
+}
+
 /* By INTx: one line for everything, taken back by reading ISR. */
 static void line(void) {
   int pin = pci_read8(card.slot, PCI_LINE);
@@ -113,6 +120,7 @@ static void line(void) {
     line_status = 0;
     arp_answered(pair);
   }
+  wait_for(line_is_quiet());
   /* A driver that doesn't read ISR is interrupted again and again: the line is a level. */
   uint32_t before = line_interrupts;
   line_register = 0;
@@ -135,6 +143,7 @@ static void line(void) {
   wait_for(line_status & 1);
   /* The interrupt for the frame that was sent may come only now, and be taken back in its turn. */
   wait_for(!(pci_read16(card.slot, 6) & 8));
+  wait_for(line_is_quiet());
   report("interrupts", line_interrupts);
   report("exchanges", ROUNDS);
   for (int vector = 0; vector < VECTORS; vector++) check(!taken(vector));
@@ -230,6 +239,13 @@ static void move_bar(void) {
     end_on_second();
     /* What lay there before is nothing now. */
     check(*(volatile uint32_t *)old_bell == ~0u);
+    uint16_t used = queues[1].used.index;
+    arp_ask_quietly(0);
+    *old_bell = 1;
+    for (int wait = 0; wait < 50; wait++) relax();
+    check(queues[1].used.index == used);
+    queue_ring(&queues[1]);
+    arp_answered(0);
   }
   report("moves", 10);
   report_interrupts();
@@ -247,6 +263,9 @@ static void reset(void) {
     for (int q = 0; q < QUEUES; q++) used[q] = queues[q].used.index;
     uint32_t before = taken(ENTRY_OF(0)) + taken(ENTRY_OF(1)) + taken(ENTRY_OF(2)) + taken(ENTRY_OF(3));
     check(common16(CONFIG_VECTOR) == NO_VECTOR && common16(QUEUE_ENABLE) == 0);
+    /* What is offered now is nobody's. */
+    arp_ask(0);
+    arp_ask(1);
     for (int wait = 0; wait < 200; wait++) relax();
     for (int q = 0; q < QUEUES; q++) check(queues[q].used.index == used[q]);
     check(before == taken(ENTRY_OF(0)) + taken(ENTRY_OF(1)) + taken(ENTRY_OF(2)) + taken(ENTRY_OF(3)));
