@@ -33,7 +33,7 @@ export class GuestPanicError extends SandboxError {
   override readonly name = 'GuestPanicError';
 }
 
-/** Why a vCPU can't go on: the guest's doing (a triple fault), or what KVM, the processor or a device of ours doesn't manage. */
+/** Why a vCPU can't go on: the guest's doing (a triple fault), or what KVM or the processor doesn't manage. */
 export type VcpuFailureReason =
   'tripleFault' | 'entryRefused' | 'internalError' | 'unknownExit' | 'runFailed' | 'deviceFailed';
 

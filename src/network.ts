@@ -13,11 +13,11 @@ import type { PoolDevice } from '../workers/poolDevice.js';
 import type { StageTimes } from '../workers/stageReport.js';
 import type { StageName } from '../workers/stageTimer.js';
 import { SlipwayError } from './errors.js';
-import { MAX_CPUS, wholeNumber } from './limits.js';
+import { MAX_CPUS, defaultWorkers, wholeNumber } from './limits.js';
 import { createLogger, type Logger } from './log.js';
 
 export interface NetworkOptions {
-  /** Poll workers, 1 … 64. One per queue pair, but no more than CPUs, if left out. */
+  /** Poll workers, 1 … 64. One per queue pair, on half of the CPUs at most, if left out. */
   readonly workers?: number;
   /** Queue pairs per device, 1 … 64. Default 1. */
   readonly queues?: number;
@@ -132,7 +132,7 @@ export class Network implements AsyncDisposable {
   static async create(options: NetworkOptions = {}): Promise<Network> {
     const queues = wholeNumber('queues', options.queues ?? 1, 1, MAX_CPUS);
     const cpus = availableParallelism();
-    const workers = wholeNumber('workers', options.workers ?? Math.min(queues, cpus), 1, MAX_CPUS);
+    const workers = wholeNumber('workers', options.workers ?? defaultWorkers(queues), 1, MAX_CPUS);
     const mtu = wholeNumber('mtu', options.mtu ?? 1500, 68, 65_535);
     const log = options.log ?? createLogger('warn');
     const engine = engineOf(options.engine ?? 'auto', log);

@@ -6,15 +6,20 @@ import type { Handoff } from './handoff.js';
 import type { TcpFlows } from './nat/tcpFlows.js';
 import { OUTPUT_BLOCKED, OUTPUT_MORE, OUTPUT_NO_SINK, type TcpOutput } from './nat/tcpOutput.js';
 import { RECEIVED, type StageTimer } from './stageTimer.js';
+import { BULKY, SMALL } from './turnLists.js';
 
-/** Turns per cycle. */
-const OUTPUT_BUDGET = 256;
+/** Turns of small flows of one pair per cycle. */
+const SMALL_TURNS = 256;
+/** Bytes that one pair's bulk may come to per cycle; what one cycle exceeds, the next has less (deficit round robin). */
+const BULK_QUANTUM = 1 << 20;
 /** Flows without buffers that are looked at again in a cycle that nothing was told of new ones. */
 const WAITING_BUDGET = 16;
 
 export class OutputTurns {
   /** A flow has to move to another worker and can't yet. */
   anyHomeless = false;
+  /** Bytes that each pair's bulk may still come to. */
+  private readonly credit: Int32Array;
 
   /** @param worker this one, of `workers` */
   constructor(
@@ -25,16 +30,40 @@ export class OutputTurns {
     private readonly output: TcpOutput,
     private readonly handoff: Handoff,
     private readonly timer: StageTimer,
-  ) {}
+    /** Queue pairs, of all devices. */
+    pairs: number,
+  ) {
+    this.credit = new Int32Array(pairs);
+  }
 
-  /** Gives every listed flow its turn, those that had no buffers last time first: else who gets an ACK would always overtake them. */
+  /** Gives listed flows their turns, those that had no buffers last time first: else who gets an ACK would always overtake them. */
   run(): void {
     const { listed, waiting } = this.flows;
     this.timer.start();
     if (listed.length > 0) {
       for (let n = Math.min(waiting.length, WAITING_BUDGET); n > 0; n--) this.turn(waiting.shift());
     }
-    for (let n = Math.min(listed.length, OUTPUT_BUDGET); n > 0; n--) this.turn(listed.shift());
+    for (let n = listed.busyPairs; n > 0; n--) this.pair(listed.nextPair());
+  }
+
+  /** Gives one pair's flows their turns: all that move little, and bulk as far as the pair's credit goes. */
+  private pair(pair: number): void {
+    const { listed } = this.flows;
+    for (let n = Math.min(listed.size(pair, SMALL), SMALL_TURNS); n > 0; n--) this.turn(listed.shift(pair, SMALL));
+    const bulky = listed.size(pair, BULKY);
+    if (bulky > 0) this.bulk(pair, bulky);
+    listed.endTurn(pair);
+  }
+
+  private bulk(pair: number, flows: number): void {
+    const { listed, counters } = this.flows;
+    let credit = Math.min(this.credit[pair]! + BULK_QUANTUM, BULK_QUANTUM);
+    for (let n = flows; n > 0 && credit > 0; n--) {
+      const before = counters[C.bytesToGuest]!;
+      this.turn(listed.shift(pair, BULKY));
+      credit -= counters[C.bytesToGuest]! - before;
+    }
+    this.credit[pair] = credit;
   }
 
   private turn(flow: number): void {

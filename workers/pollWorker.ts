@@ -111,7 +111,7 @@ export class PollWorker implements TcpHost {
     const freeWord = this.words.subarray(this.wordsAt + FREE_RECORDS, this.wordsAt + FREE_RECORDS + 1);
     const shard = new Shard(new Int32Array(memory.shards[worker]!), memory.seed, freeWord);
     const held = new HeldChains(new Int32Array(memory.held[worker]!), (origin) => this.transmitPath.giveBack(origin));
-    this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, this);
+    this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, this, memory);
     const { devices, flows, counters, iovecs, timer } = this;
     const output = new TcpOutput(flows, iovecs, this.thread.discardRegion);
     const input = new TcpInput(flows, output);
@@ -119,7 +119,8 @@ export class PollWorker implements TcpHost {
     const nat = new Nat(flows, input, handoff, counters);
     this.handoff = handoff;
     this.events = new TcpEvents(flows, input, output, (flow) => this.transmitPath.drainHeld(flow));
-    this.turns = new OutputTurns(worker, memory.workers, devices, flows, output, handoff, timer);
+    const pairs = memory.devices * memory.pairs;
+    this.turns = new OutputTurns(worker, memory.workers, devices, flows, output, handoff, timer, pairs);
     this.transmitPath = new TransmitPath(worker, devices, flows.records, iovecs, nat, input, handoff, counters, timer);
     this.engine.watchEventfd(settings.wakeFds[worker]!, WAKE_TOKEN, 0);
   }

@@ -23,17 +23,16 @@ const PIC_PINS = 8;
 const IO_APIC_CHIP = 2;
 const IO_APIC_PINS = 24;
 
-/** struct kvm_pit_config: port 0x61 goes with the timer, by whose second counter kernels measure their clocks. */
-const PIT_SPEAKER_DUMMY = 1;
-const PIT_CONFIG_WORDS = 16;
-
 const CONSOLE_PORT = 0x3f8;
 const UART_PORTS = 8;
 const KEYBOARD_COMMAND = 0x64;
 const KEYBOARD_RESET = 0xfe;
-/** PM1 control register (ACPI 6.4 §4.8.3.2.1): of its low byte, and of its high byte. */
+/** Status and enable registers, then the control register. */
+const PM_PORTS = 6;
+const PM_ENABLE = PM_EVENT + 2;
+/** PM1 control register (ACPI 6.4 §4.8.3.2.1). */
 const SCI_ENABLED = 1;
-const SLEEP_ENABLE = 0x20;
+const SLEEP_ENABLE = 0x2000;
 const RESET_CPU = 4;
 /** APIC ids have 8 bits, 255 is all of them, and the I/O APIC has one too. */
 const MAX_CPUS = 254;
@@ -49,6 +48,10 @@ function routes(): Route[] {
   });
   return pins.flat();
 }
+
+/** struct kvm_pit_config: port 0x61 goes with the timer, by whose second counter kernels measure their clocks. */
+const PIT_SPEAKER_DUMMY = 1;
+const PIT_CONFIG_WORDS = 16;
 
 export const x86_64Machine: MachineArch = {
   maxCpus: MAX_CPUS,
@@ -91,68 +94,70 @@ class X86Board implements Board {
   constructor(private readonly parts: BoardParts) {}
 
   private read(space: 'io' | 'memory', address: number, length: number): number {
-    if (space === 'memory' || !this.has(address)) return this.parts.pci.read(space, address, length);
+    if (space === 'memory' || !isOnBoard(address, length)) return this.parts.pci.read(space, address, length);
     let value = 0;
-    for (let n = 0; n < length; n++) value += this.readByte(address + n) * 2 ** (8 * n);
+    for (let n = 0; n < length; n++) value += this.readPort(address + n) * 2 ** (8 * n);
     return value;
   }
 
   private write(space: 'io' | 'memory', address: number, length: number, value: number): void | Promise<void> {
-    const isReset = address === RESET_PORT && length === 1;
-    if (space === 'memory' || !(isReset || this.has(address))) {
-      return this.parts.pci.write(space, address, length, value);
-    }
-    for (let n = 0; n < length; n++) this.writeByte(address + n, (value >>> (8 * n)) & 0xff);
+    if (space === 'io' && address === RESET_PORT && length === 1) return this.resetWritten(value);
+    if (space === 'memory' || !isOnBoard(address, length)) return this.parts.pci.write(space, address, length, value);
+    for (let n = 0; n < length; n++) this.writePort(address + n, (value >>> (8 * n)) & 0xff);
   }
 
-  /** Its devices are a byte wide: a longer access is as many of a byte, as on the ISA bus. */
-  private has(port: number): boolean {
-    const isPower = port >= PM_EVENT && port < PM_CONTROL + 2;
-    return isPower || port === KEYBOARD_COMMAND || this.uartAt(port) !== undefined;
-  }
-
-  private readByte(port: number): number {
+  private readPort(port: number): number {
+    if (isConsole(port)) return this.parts.console.read(port - CONSOLE_PORT);
     switch (port) {
-      case PM_EVENT:
-      case PM_EVENT + 1:
-        return 0;
-      case PM_EVENT + 2:
-      case PM_EVENT + 3:
-        return this.pmEnable[port - PM_EVENT - 2]!;
+      case PM_ENABLE:
+      case PM_ENABLE + 1:
+        return this.pmEnable[port - PM_ENABLE]!;
       case PM_CONTROL:
         return SCI_ENABLED;
+      case PM_EVENT:
+      case PM_EVENT + 1:
       case PM_CONTROL + 1:
-        return 0;
+      // The keyboard controller has nothing in its buffers: ready for a command.
       case KEYBOARD_COMMAND:
-        // Nothing in its buffers: ready for a command.
         return 0;
       default:
-        return this.uartAt(port)?.read(port & (UART_PORTS - 1)) ?? 0xff;
+        return 0xff;
     }
   }
 
-  private writeByte(port: number, value: number): void {
+  private writePort(port: number, value: number): void {
+    if (isConsole(port)) return this.parts.console.write(port - CONSOLE_PORT, value);
     switch (port) {
-      case PM_EVENT + 2:
-      case PM_EVENT + 3:
-        this.pmEnable[port - PM_EVENT - 2] = value;
+      case PM_ENABLE:
+      case PM_ENABLE + 1:
+        this.pmEnable[port - PM_ENABLE] = value;
         break;
       case PM_CONTROL + 1:
-        if ((value & SLEEP_ENABLE) !== 0 && ((value >> 2) & 7) === SLEEP_TYPE_OFF)
-          this.parts.ended({ kind: 'powerOff' });
+        this.sleepWritten(value << 8);
         break;
       case KEYBOARD_COMMAND:
         if (value === KEYBOARD_RESET) this.parts.ended({ kind: 'reset' });
         break;
-      case RESET_PORT:
-        if ((value & RESET_CPU) !== 0) this.parts.ended({ kind: 'reset' });
-        break;
       default:
-        this.uartAt(port)?.write(port & (UART_PORTS - 1), value);
+        break;
     }
   }
 
-  private uartAt(port: number): BoardParts['console'] | undefined {
-    return (port & ~(UART_PORTS - 1)) === CONSOLE_PORT ? this.parts.console : undefined;
+  private resetWritten(value: number): void {
+    if ((value & RESET_CPU) !== 0) this.parts.ended({ kind: 'reset' });
   }
+
+  private sleepWritten(value: number): void {
+    if ((value & SLEEP_ENABLE) !== 0 && ((value >> 10) & 7) === SLEEP_TYPE_OFF) this.parts.ended({ kind: 'powerOff' });
+  }
+}
+
+function isConsole(port: number): boolean {
+  return port >= CONSOLE_PORT && port < CONSOLE_PORT + UART_PORTS;
+}
+
+/** Whether an access touches ports of the board, which are a byte wide: a longer one is several, the first byte first. */
+function isOnBoard(port: number, length: number): boolean {
+  const overlaps = (first: number, count: number): boolean => port < first + count && port + length > first;
+  return overlaps(CONSOLE_PORT, UART_PORTS) || overlaps(PM_EVENT, PM_PORTS) || overlaps(KEYBOARD_COMMAND, 1);
 }

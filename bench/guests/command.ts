@@ -1,8 +1,8 @@
 /** The options of the benchmarks from inside guests, and how such a benchmark is run: progress, table, files, exit code. */
 import { writeFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import { integer } from '../arguments.js';
+import { defaultWorkers } from '../../src/limits.js';
 import { addPasst } from '../peers/passt.js';
 import type { Passt } from '../peers/passt.js';
 import { addPeer } from '../peers/peer.js';
@@ -36,7 +36,11 @@ export function addGuestsOptions(command: Command): Command {
       'add rounds up to this many while a median is not settled (default: none added)',
       integer(1, 1_000),
     )
-    .option('--workers <n>', 'our poll workers (default: one per queue pair, at most one per CPU)', integer(1, 64))
+    .option(
+      '--workers <n>',
+      'our poll workers (default: one per queue pair, on half of the CPUs at most)',
+      integer(1, 64),
+    )
     .option('--mtu <bytes>', 'our MTU', integer(1_280, 65_535), 1_500)
     .option(
       '--passt <command>',
@@ -59,7 +63,7 @@ export function guestsOptions(flags: GuestsFlags): GuestsOptions {
     cpus: flags.cpus,
     rounds: flags.rounds,
     maxRounds: Math.max(flags.rounds, flags.maxRounds ?? 0),
-    workers: flags.workers ?? Math.min(flags.cpus, availableParallelism()),
+    workers: flags.workers ?? defaultWorkers(flags.cpus),
     mtu: flags.mtu,
     installedPeers: flags.peers,
     passt: flags.passt,

@@ -32,11 +32,9 @@ export function compileTool(source: string): string {
   return program;
 }
 
-/** When the newest C source or header of the benchmarks changed, ms since 1970. */
+/** When the newest C source or header of the benchmarks changed, ms since 1970; long ago where only the programs are. */
 function newestSource(): number {
-  const bench = join(packageRoot(), 'bench');
-  const files = ['guest', 'native'].flatMap((folder) =>
-    readdirSync(join(bench, folder)).map((name) => join(bench, folder, name)),
-  );
+  const folders = ['guest', 'native'].map((name) => join(packageRoot(), 'bench', name)).filter(existsSync);
+  const files = folders.flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)));
   return Math.max(...files.filter((file) => /\.[ch]$/.test(file)).map((file) => statSync(file).mtimeMs));
 }

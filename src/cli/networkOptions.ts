@@ -1,6 +1,6 @@
 /** From the command line's options to the network's. */
-import { availableParallelism } from 'node:os';
 import type { RunConfig } from '../config.js';
+import { defaultWorkers } from '../limits.js';
 import type { Logger } from '../log.js';
 import type { NetworkOptions } from '../network.js';
 
@@ -9,6 +9,6 @@ type NetworkFlags = Pick<RunConfig, 'workers' | 'mtu' | 'allowHostLoopback' | 'e
 /** @param queues queue pairs of the one device that will be served */
 export function networkOptions(config: NetworkFlags, queues: number, log: Logger): NetworkOptions {
   const { mtu, allowHostLoopback, engine, timing } = config;
-  const workers = config.workers ?? Math.min(queues, availableParallelism());
+  const workers = config.workers ?? defaultWorkers(queues);
   return { workers, queues, mtu, allowHostLoopback, engine, timing, log };
 }

@@ -38,7 +38,7 @@ export async function createProgram(): Promise<Command> {
 /** Flags of the network, common to `run` and `serve`. */
 function withNetworkFlags(command: Command): Command {
   return command
-    .option('--workers <n>', 'poll workers (default: one per queue pair, at most one per CPU)')
+    .option('--workers <n>', 'poll workers (default: one per queue pair, on half of the CPUs at most)')
     .option('--mtu <bytes>', "the guest's MTU", '1500')
     .option('--allow-host-loopback', "let the guest reach the host's loopback through 10.0.2.2", false)
     .option('--engine <name>', 'I/O engine: auto, uring or epoll', 'auto')

@@ -1,9 +1,13 @@
-/** What a guest says on its console, as far as errors tell of it. */
+/** What a guest says on its console: handed on, and kept as far as errors tell of it. */
+import type { Writable } from 'node:stream';
 import { GuestPanicError } from '../errors.js';
 import { LineTail } from './lineTail.js';
 
 /** A panic with its registers and call trace has some fifty. */
 const LINES = 100;
+
+/** Bytes that wait for who listens, at most: what a guest says beyond that is not handed on, or it would fill our memory. */
+const MOST_WAITING = 1 << 20;
 
 /** Lines that are looked for while they pass, however much follows. */
 const PANIC = 'Kernel panic';
@@ -13,9 +17,17 @@ export class GuestConsole {
   readonly #tail = new LineTail(LINES, (line) => this.#look(line));
   #panic: string | undefined;
   #complaint: string | undefined;
+  readonly #listener: Writable | undefined;
+
+  /** @param listener where it goes, beside the tail kept for errors */
+  constructor(listener?: Writable) {
+    this.#listener = listener;
+  }
 
   push(chunk: Buffer): void {
     this.#tail.push(chunk);
+    const listener = this.#listener;
+    if (listener !== undefined && listener.writableLength + chunk.length <= MOST_WAITING) listener.write(chunk);
   }
 
   /** The last lines, oldest first. */

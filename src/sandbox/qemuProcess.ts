@@ -21,19 +21,17 @@ export class QemuProcess {
   /** The socket to the agent's port. */
   readonly agentPort: Duplex;
   readonly #child: ChildProcess;
-  readonly #console = new GuestConsole();
+  readonly #console: GuestConsole;
   readonly #stderr = new LineTail(STDERR_LINES);
 
   private constructor(child: ChildProcess, consoleTarget: Writable | undefined) {
     this.#child = child;
+    this.#console = new GuestConsole(consoleTarget);
     const [, output, errors, port] = child.stdio;
     this.agentPort = port as Duplex;
     // QEMU's end closes the socket, with an error if frames were under way; `ended` says why.
     this.agentPort.on('error', () => {});
-    (output as Readable).on('data', (chunk: Buffer) => {
-      this.#console.push(chunk);
-      consoleTarget?.write(chunk);
-    });
+    (output as Readable).on('data', (chunk: Buffer) => this.#console.push(chunk));
     (errors as Readable).on('data', (chunk: Buffer) => this.#stderr.push(chunk));
     this.ended = once(child, 'close').then(() => this.#reasonOfEnd());
     process.on('exit', this.#killNow);

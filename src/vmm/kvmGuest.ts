@@ -51,14 +51,13 @@ export class KvmGuest {
    * @throws {SlipwayError} when memory is too small, or can't be had
    */
   static async start(options: KvmGuestOptions): Promise<KvmGuest> {
-    const console = new GuestConsole();
+    const console = new GuestConsole(options.console);
     const port = new Duplex({ read: () => undefined });
     const machine = await Machine.create({
       ...options,
       addon,
       onConsole: (bytes) => {
         console.push(bytes);
-        options.console?.write(bytes);
       },
     });
     let detach = nothing;

@@ -114,7 +114,7 @@ export class Vcpu {
       if (answered === undefined) this.enter();
       else void this.enterAfter(answered);
     } catch (error) {
-      this.endByDevice(error);
+      this.deviceFailed(error);
     }
   }
 
@@ -132,10 +132,15 @@ export class Vcpu {
     try {
       await answered;
     } catch (error) {
-      this.endByDevice(error);
+      this.deviceFailed(error);
     }
     this.answering = false;
     this.enter();
+  }
+
+  /** A device that throws is a bug of ours: it ends its guest, and no other. */
+  private deviceFailed(error: unknown): void {
+    this.end(this.failure('deviceFailed', `a device failed (${describeError(error)})`));
   }
 
   private enter(): void {
@@ -172,10 +177,6 @@ export class Vcpu {
   private handleError(errno: number): void {
     if (errno === EINTR || errno === EAGAIN) this.options.counts.interrupted++;
     else this.end(this.failure('runFailed', `KVM_RUN fails (${getSystemErrorName(-errno)})`));
-  }
-
-  private endByDevice(error: unknown): void {
-    this.end(this.failure('deviceFailed', `a device failed at what it did (${describeError(error)})`));
   }
 
   private failure(reason: VcpuFailureReason, what: string): GuestEnd {

@@ -6,6 +6,7 @@ import * as fe from './vhostUser/frontEnd.js';
 
 export class ControlGuest extends QueueGuest {
   private readonly kicks: number[];
+  private readonly calls = new Map<number, number>();
   private readonly driver: DriverFrontEnd;
 
   private constructor(
@@ -36,6 +37,7 @@ export class ControlGuest extends QueueGuest {
     for (const ring of rings) {
       const call = addon.eventfdCreate();
       this.fds.push(call);
+      this.calls.set(ring, call);
       await this.driver.startQueue(ring, this.queues[ring]!.layout, this.kicks[ring]!, call, 0, this.memory.shape);
       await this.driver.enableQueue(ring, !disabled.includes(ring));
     }
@@ -51,6 +53,10 @@ export class ControlGuest extends QueueGuest {
 
   protected notify(ring: number): void {
     addon.eventfdSignal(this.kicks[ring]!);
+  }
+
+  interrupted(ring: number): boolean {
+    return addon.eventfdDrain(this.calls.get(ring)!) === 0;
   }
 
   override [Symbol.dispose](): void {

@@ -7,6 +7,7 @@ import { createLogger } from '../../src/log.js';
 import { Network } from '../../src/network.js';
 import { chooseEngine } from '../../workers/engine/chooseEngine.js';
 import { ENGINE } from '../engineUnderTest.js';
+import type { CounterName } from '../../workers/counters.js';
 import { DEFAULT_ADDRESSES } from '../../workers/nat/addresses.js';
 import { DEFAULT_TCP_TIMES } from '../../workers/nat/tcpFlows.js';
 import { Pool } from '../../workers/pool.js';
@@ -23,6 +24,8 @@ export interface GuestOptions {
 /** A device of two pairs, to which one guest after the other attaches. */
 export interface Front {
   open(options?: GuestOptions): Promise<QueueGuest>;
+  /** A counter of the network, over all workers. */
+  counter(name: CounterName): number;
   close(): Promise<void>;
 }
 
@@ -50,6 +53,10 @@ export class VhostUserFront implements Front {
   /** Rings may be left disabled, which only this front knows. */
   openRings(options?: Parameters<typeof ControlGuest.open>[1]): Promise<ControlGuest> {
     return ControlGuest.open(this.path, options);
+  }
+
+  counter(name: CounterName): number {
+    return this.network.stats().counters[name];
   }
 
   async close(): Promise<void> {
@@ -81,6 +88,10 @@ export class PciFront implements Front {
 
   open(options?: PciGuestOptions): Promise<PciGuest> {
     return PciGuest.open(this.dataPlane, CONFIG, options);
+  }
+
+  counter(name: CounterName): number {
+    return this.pool.states().reduce((sum, { counters }) => sum + counters[name], 0);
   }
 
   async close(): Promise<void> {

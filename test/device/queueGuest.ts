@@ -2,6 +2,7 @@
 import { DriverQueue, queueSizes } from '../../bench/driver/driverQueue.js';
 import { MappedMemory, MemoryPlan } from '../../bench/driver/guestMemory.js';
 import {
+  VIRTIO_F_EVENT_IDX,
   VIRTIO_F_VERSION_1,
   VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_MQ,
@@ -14,7 +15,9 @@ export const FEATURES = VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL
 export const PAIRS = 2;
 export const CONTROL = 2 * PAIRS;
 const SIZE = 64;
-const BUFFER = 256;
+const BUFFER = 2048;
+/** Bytes of struct virtio_net_hdr (virtio 1.2 §5.1.6). */
+const HEADER = 12;
 /** What an ack byte holds before the device writes it. */
 export const UNANSWERED = 0xee;
 
@@ -31,8 +34,11 @@ export abstract class QueueGuest implements Disposable {
   readonly queues: DriverQueue[] = [];
   protected readonly memory: MappedMemory;
   protected readonly fds: number[] = [];
-  /** The last frame that came in, without its virtio-net header. */
+  /** The last frame that came in, and its virtio-net header; `used.len` counts both. */
   lastFrame = new Uint8Array(0);
+  lastHeader = new Uint8Array(0);
+  /** Whether the device wrote what it may only read, of the frame sent last and of the receive queue meanwhile. */
+  wroteReadOnly = false;
   private readonly buffers: number;
   private readonly pairs: number[];
   /** The ring that is the control queue: "N=1 if neither VIRTIO_NET_F_MQ nor […]" (virtio 1.2 §5.1.2). */
@@ -54,7 +60,7 @@ export abstract class QueueGuest implements Disposable {
     this.buffers = plan.place((CONTROL + 1) * SIZE * BUFFER, 4096);
     this.memory = new MappedMemory(plan.create(0, 0x4000_0000));
     this.fds.push(this.memory.shape.fd);
-    for (const layout of layouts) this.queues.push(new DriverQueue(this.memory, layout, false));
+    for (const layout of layouts) this.queues.push(new DriverQueue(this.memory, layout, this.eventIdx));
     const multiqueue = (features & VIRTIO_NET_F_MQ) !== 0n;
     this.pairs = multiqueue ? [0, 1] : [0];
     this.control = multiqueue ? CONTROL : 2;
@@ -62,6 +68,28 @@ export abstract class QueueGuest implements Disposable {
 
   /** Notifies the device of what was published on a ring. */
   protected abstract notify(ring: number): void;
+
+  /** Whether the device has interrupted for a ring since the last call. */
+  abstract interrupted(ring: number): boolean;
+
+  private get eventIdx(): boolean {
+    return (this.features & VIRTIO_F_EVENT_IDX) !== 0n;
+  }
+
+  /** What a ring's device may not write (§2.7.4.2): the descriptors and, of a transmit queue, the buffer of chain `head`. */
+  private readOnlyBytes(ring: number, head: number): Buffer {
+    const { descTable, size } = this.queues[ring]!.layout;
+    const buffer = this.bufferOf(ring, head);
+    return Buffer.concat([
+      this.memory.u8.subarray(descTable, descTable + queueSizes(size).descTable),
+      this.memory.u8.subarray(buffer, ring % 2 === 0 ? buffer : buffer + BUFFER),
+    ]);
+  }
+
+  /** used.flags of a ring. */
+  usedFlags(ring: number): number {
+    return this.memory.u16[this.queues[ring]!.layout.usedRing / 2]!;
+  }
 
   /** Makes queues anew, as a driver does after a reset: one, or all. */
   renew(ring?: number): void {
@@ -71,7 +99,7 @@ export abstract class QueueGuest implements Disposable {
       this.memory.u8.fill(0, layout.descTable, layout.descTable + sizes.descTable);
       this.memory.u8.fill(0, layout.availRing, layout.availRing + sizes.availRing);
       this.memory.u8.fill(0, layout.usedRing, layout.usedRing + sizes.usedRing);
-      this.queues[index] = new DriverQueue(this.memory, layout, false);
+      this.queues[index] = new DriverQueue(this.memory, layout, this.eventIdx);
     }
   }
 
@@ -145,19 +173,24 @@ export abstract class QueueGuest implements Disposable {
     return this.sendOn(pair, arpRequest(mac));
   }
 
-  /** Sends a frame. Returns the pairs whose receive queues got one. */
-  async sendOn(pair: number, frame: Uint8Array): Promise<number[]> {
+  /** Sends a frame behind a virtio-net header, which is all zeroes if left out. Returns the pairs whose receive queues got one. */
+  async sendOn(pair: number, frame: Uint8Array, header: Uint8Array = new Uint8Array(HEADER)): Promise<number[]> {
     const ring = 2 * pair + 1;
     const queue = this.queues[ring]!;
     const length = Math.max(60, frame.length);
-    const at = this.bufferOf(ring, queue.nextHead());
-    this.memory.u8.fill(0, at, at + 12 + length);
-    this.memory.u8.set(frame, at + 12);
+    const head = queue.nextHead();
+    const at = this.bufferOf(ring, head);
+    this.memory.u8.fill(0, at, at + HEADER + length);
+    this.memory.u8.set(header, at);
+    this.memory.u8.set(frame, at + HEADER);
     queue.beginChain(false);
-    queue.addBuffer(at, 12 + length, false);
+    queue.addBuffer(at, HEADER + length, false);
     queue.endChain();
+    const readOnly = (): Buffer => Buffer.concat([this.readOnlyBytes(ring, head), this.readOnlyBytes(2 * pair, 0)]);
+    const before = readOnly();
     this.kick(ring);
     await this.used(ring);
+    this.wroteReadOnly = !readOnly().equals(before);
     return this.pairs.filter((receiver) => this.receiveOn(receiver));
   }
 
@@ -165,7 +198,8 @@ export abstract class QueueGuest implements Disposable {
     const head = this.queues[2 * pair]!.takeUsed();
     if (head < 0) return false;
     const at = this.bufferOf(2 * pair, head);
-    this.lastFrame = this.memory.u8.slice(at + 12, at + this.queues[2 * pair]!.usedLength);
+    this.lastHeader = this.memory.u8.slice(at, at + HEADER);
+    this.lastFrame = this.memory.u8.slice(at + HEADER, at + this.queues[2 * pair]!.usedLength);
     this.post(2 * pair);
     return true;
   }
@@ -199,7 +233,7 @@ export abstract class QueueGuest implements Disposable {
 }
 
 /** RFC 826: 10.0.2.15 asks for 10.0.2.2. */
-function arpRequest(mac: string): Uint8Array {
+export function arpRequest(mac = '525400123456'): Uint8Array {
   const request = `ffffffffffff${mac}08060001080006040001${mac}0a00020f0000000000000a000202`;
   return Buffer.from(request, 'hex');
 }

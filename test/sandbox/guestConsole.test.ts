@@ -1,3 +1,4 @@
+import { Writable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { GuestPanicError } from '../../src/errors.js';
 import { GuestConsole } from '../../src/sandbox/guestConsole.js';
@@ -11,6 +12,24 @@ function consoleOf(...chunks: string[]): GuestConsole {
 }
 
 describe('a guest console', () => {
+  it('hands on what it hears, and keeps no more than 1 MiB for one who does not listen', () => {
+    const taken: Buffer[] = [];
+    let listening = true;
+    const listener = new Writable({
+      write: (chunk: Buffer, _, done) => {
+        taken.push(chunk);
+        if (listening) done();
+      },
+    });
+    const console = new GuestConsole(listener);
+    console.push(Buffer.from('one'));
+    console.push(Buffer.from('two'));
+    expect(Buffer.concat(taken).toString()).toBe('onetwo');
+    listening = false;
+    for (let n = 0; n < 48; n++) console.push(Buffer.alloc(65_536, 0x2e));
+    expect(listener.writableLength).toBe(1 << 20);
+  });
+
   it('has no panic to tell of where there was none', () => {
     expect(consoleOf('[    0.1] Linux version 6.1\r\n', 'login: ').panic()).toBeUndefined();
   });

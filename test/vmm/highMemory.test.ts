@@ -49,10 +49,9 @@ describeOnKvm('a guest with a lot of memory', () => {
         addon.unmapRegion(region);
       }
     };
-    expect(word(last)).toBe(BigInt(last));
-    expect(word(Math.min(3, gigabytes) * GIB - 8)).toBe(BigInt(Math.min(3, gigabytes) * GIB - 8));
-    const above = gigabytes > 3 ? 4 * GIB : last;
-    expect(word(above)).toBe(BigInt(above));
+    const beforeHole = Math.min(3, gigabytes) * GIB - 8;
+    const behindHole = gigabytes > 3 ? [4 * GIB] : [];
+    for (const address of [beforeHole, ...behindHole, last]) expect(word(address)).toBe(BigInt(address));
   });
 
   it('of 12 GiB has a network card, whose workers map it too', async () => {

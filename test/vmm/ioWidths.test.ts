@@ -115,7 +115,7 @@ describeOnKvm('a guest that accesses devices', () => {
     await using running = machine;
     running.plug(() => Object.assign(new Memory(), broken));
     running.start();
-    const message = "vCPU 0 can't go on: a device failed at what it did (no such luck)";
+    const message = "vCPU 0 can't go on: a device failed (no such luck)";
     expect(await running.ended).toEqual({ kind: 'failed', vcpu: 0, reason: 'deviceFailed', message });
   });
 });

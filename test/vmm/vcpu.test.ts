@@ -195,6 +195,24 @@ describe('a vCPU that can go on no more', () => {
     expect((failure as { message: string }).message).toMatch(message);
   });
 
+  it.each([
+    [
+      'throws',
+      (): Promise<void> => {
+        throw new Error('a bug');
+      },
+    ],
+    ['rejects', (): Promise<void> => Promise.reject(new Error('a bug'))],
+  ])('ends its guest alone when a device %s', async (_, write) => {
+    const device = new Device();
+    device.write = write;
+    const fake = new FakeVcpu(device, 3);
+    fake.portExit(true, 0x80, 1, 1);
+    await turn();
+    expect(fake.running).toBe(false);
+    expect(fake.ends).toMatchObject([{ kind: 'failed', vcpu: 3, reason: 'deviceFailed' }]);
+  });
+
   it('KVM_EXIT_SYSTEM_EVENT tells power-off and reset', () => {
     expect(end((fake) => fake.exit(EXIT_SYSTEM_EVENT, 1))).toEqual({ kind: 'powerOff' });
     expect(end((fake) => fake.exit(EXIT_SYSTEM_EVENT, 2))).toEqual({ kind: 'reset' });

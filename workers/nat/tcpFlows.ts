@@ -19,6 +19,7 @@ import {
   ACK_LATER,
   ACK_NOW,
   BARRIER,
+  BULK,
   CONNECTING,
   DESTINATION,
   DEVICE,
@@ -59,8 +60,10 @@ import {
 } from '../flow.js';
 import { FlowList } from '../flowList.js';
 import type { HeldChains } from '../heldChains.js';
+import type { PoolDimensions } from '../poolMemory.js';
 import type { Shard } from '../shard.js';
 import { hashTuple } from '../shared/hash.js';
+import { BULKY, SMALL, TurnLists } from '../turnLists.js';
 import { u16, u32 } from '../wire/bytes.js';
 import type { NetworkAddresses } from './addresses.js';
 import type { GuestLink } from './guestLink.js';
@@ -111,7 +114,7 @@ export interface TcpHost {
 export class TcpFlows {
   readonly records: Int32Array;
   /** Flows that have something for the guest; those that were closed meanwhile aren't marked LISTED any more. */
-  readonly listed: FlowList;
+  readonly listed: TurnLists;
   /** Flows whose acknowledgment waits for something to travel with. */
   readonly delayed: FlowList;
   private delayedSince = 0;
@@ -125,9 +128,10 @@ export class TcpFlows {
     readonly counters: Counters,
     readonly settings: TcpSettings,
     readonly host: TcpHost,
+    private readonly dimensions: Pick<PoolDimensions, 'devices' | 'pairs'>,
   ) {
     this.records = shard.records;
-    this.listed = new FlowList(shard.capacity);
+    this.listed = new TurnLists(shard.capacity, dimensions.devices * dimensions.pairs);
     this.waiting = new FlowList(shard.capacity);
     this.delayed = new FlowList(shard.capacity);
   }
@@ -228,7 +232,14 @@ export class TcpFlows {
     const f = flow * FLOW_WORDS;
     if ((this.records[f + FLAGS]! & LISTED) !== 0) return;
     this.records[f + FLAGS]! |= LISTED;
-    this.listed.push(flow);
+    this.pushListed(flow);
+  }
+
+  private pushListed(flow: number): void {
+    const f = flow * FLOW_WORDS;
+    const { records: r } = this;
+    const kind = (r[f + FLAGS]! & BULK) === 0 ? SMALL : BULKY;
+    this.listed.push(flow, r[f + DEVICE]! * this.dimensions.pairs + r[f + PAIR]!, kind);
   }
 
   /** Lets the flow wait, still marked as listed, until the guest has posted buffers. */
@@ -239,7 +250,7 @@ export class TcpFlows {
 
   /** Buffers came, or queues: all that waited try again. */
   wakeWaiting(): void {
-    for (let n = this.waiting.length; n > 0; n--) this.listed.push(this.waiting.shift());
+    for (let n = this.waiting.length; n > 0; n--) this.pushListed(this.waiting.shift());
   }
 
   /** Unmarks a flow that came off the list. False for one that was closed since. */

@@ -32,8 +32,6 @@ const SERVER = 0xc0000201 | 0;
 const PORT = 80;
 const FIRST_PORT = 1024;
 const PORTS = 60_000;
-/** Connections at a time. */
-const FLOWS = 8;
 /** One connection in so many moves LARGE bytes each way, the others one. */
 const LARGE_EVERY = 8;
 const LARGE = 32 << 10;
@@ -44,14 +42,25 @@ export class ScratchGuest {
   connections = 0;
   failed = false;
   private opened = 0;
-  private readonly ports = new Int32Array(FLOWS);
+  private readonly ports: Int32Array;
   /** Next byte to send, next to receive, and bytes still to come, of each connection. */
-  private readonly sndNxt = new Int32Array(FLOWS);
-  private readonly rcvNxt = new Int32Array(FLOWS);
-  private readonly left = new Int32Array(FLOWS);
+  private readonly sndNxt: Int32Array;
+  private readonly rcvNxt: Int32Array;
+  private readonly left: Int32Array;
 
-  constructor(private readonly rings: ScratchRings) {
-    for (let flow = 0; flow < FLOWS; flow++) this.connect(flow);
+  /**
+   * @param flows connections at a time
+   * @param portOf where each connects to
+   */
+  constructor(
+    private readonly rings: ScratchRings,
+    flows: number,
+    private readonly portOf: (flow: number) => number = () => PORT,
+  ) {
+    this.ports = new Int32Array(flows);
+    this.sndNxt = new Int32Array(flows);
+    this.rcvNxt = new Int32Array(flows);
+    this.left = new Int32Array(flows);
   }
 
   /** Something went wrong. */
@@ -59,8 +68,9 @@ export class ScratchGuest {
     this.failed = true;
   }
 
-  /** Answers all that came in. */
+  /** Answers all that came in, and opens one more connection if they aren't all open. */
   run(): void {
+    if (this.opened < this.ports.length) this.connect(this.opened);
     for (let at = this.rings.receive(); at >= 0; at = this.rings.receive()) this.segment(at);
     this.rings.publish();
   }
@@ -113,7 +123,7 @@ export class ScratchGuest {
     writeIpv4(bytes, frame + IP, IPV4_HEADER + tcpHeader + payload, 0, PROTOCOL_TCP, ADDRESS, SERVER);
     const sequenceNumber = this.sndNxt[flow]!;
     const port = this.ports[flow]!;
-    writeTcp(bytes, frame + TCP, port, PORT, sequenceNumber, this.rcvNxt[flow]!, tcpHeader, bits, WINDOW);
+    writeTcp(bytes, frame + TCP, port, this.portOf(flow), sequenceNumber, this.rcvNxt[flow]!, tcpHeader, bits, WINDOW);
     setU16(bytes, frame + TCP + CHECKSUM_OFFSET, 0);
     const way = payload > MSS ? 1 + (this.opened % (WAYS - 1)) : this.opened % WAYS;
     this.rings.send(NET_HDR_SIZE + TCP + tcpHeader, payload, payload === 0 ? INLINE : way);

@@ -51,9 +51,9 @@ export class ScratchRings {
     return { fd, windows: [rings, buffers] };
   }
 
-  /** The two queues' set-ups. */
-  static queues(kickFd: number, callFd: number): QueueSnapshot[] {
-    return [RECEIVE, TRANSMIT].map((index) => {
+  /** The two queues' set-ups. @param kickFds the receive queue's and the transmit queue's */
+  static queues(kickFds: readonly number[], callFd: number): QueueSnapshot[] {
+    return kickFds.map((kickFd, index) => {
       const descTable = RINGS_ADDRESS + index * RINGS;
       const rings = { descTable, availRing: descTable + AVAIL, usedRing: descTable + USED };
       return { index, enabled: true, setup: { size: SIZE, lastAvailIdx: 0, kickFd, callFd, ...rings } };

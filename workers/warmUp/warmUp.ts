@@ -16,6 +16,8 @@ import { SocketPairs } from './socketPairs.js';
 /** It ends after so many milliseconds, or connections; more were measured to gain nothing. */
 const LIMITS = { milliseconds: 250, connections: 4_000 };
 const FLOWS = 64;
+/** At a time. */
+const CONNECTIONS = 8;
 const FEATURES = [Number(BigInt.asIntN(32, DEVICE_FEATURES)), Number(DEVICE_FEATURES >> 32n)] as const;
 
 /**
@@ -42,10 +44,10 @@ export function warmUp(
   const scratch = new PollWorker(addon, settings, thread);
   try {
     const { mtu } = settings.addresses;
-    const queues = ScratchRings.queues(eventFd, eventFd);
+    const queues = ScratchRings.queues([eventFd, eventFd], eventFd);
     restoreDevice(scratch, { device: 0, pairs: 1, mtu, features: FEATURES, windows, queues });
     scratch.queuesChanged();
-    const guest = new ScratchGuest(new ScratchRings(scratch.devices[0]!.memory));
+    const guest = new ScratchGuest(new ScratchRings(scratch.devices[0]!.memory), CONNECTIONS);
     const broken = (): void => guest.fail();
     const { clock } = thread;
     const start = clock[0]!;

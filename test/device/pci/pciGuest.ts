@@ -84,6 +84,10 @@ export class PciGuest extends QueueGuest implements AsyncDisposable {
     void this.bus.write('memory', this.notifyAddresses.get(ring)!, 2, ring);
   }
 
+  interrupted(ring: number): boolean {
+    return addon.eventfdDrain(this.platform.messages.eventfd(ring + 1)) === 0;
+  }
+
   /** Unplugs the device; the data plane stays its owner's. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.device.close();

@@ -21,6 +21,32 @@ afterEach(async () => {
 });
 
 describe('feature negotiation', () => {
+  test('S3 virtio 1.2 §5.1.3.1: all that is offered has what it needs', async () => {
+    const offered = await frontEnd.askU64(fe.GET_FEATURES);
+    // GUEST_TSO4, GUEST_TSO6 need GUEST_CSUM; HOST_TSO4, HOST_TSO6 need CSUM; MQ needs CTRL_VQ.
+    for (const [feature, needs] of [
+      [7n, 1n],
+      [8n, 1n],
+      [11n, 0n],
+      [12n, 0n],
+      [22n, 17n],
+    ] as const) {
+      expect([feature, (offered >> feature) & 1n]).toEqual([feature, 1n]);
+      expect([needs, (offered >> needs) & 1n]).toEqual([needs, 1n]);
+    }
+  });
+
+  test('S5 virtio 1.2 §2.2.2: the same set is taken again after a reset', async () => {
+    for (let n = 0; n < 3; n++) {
+      frontEnd.send(fe.SET_FEATURES, fe.u64(OFFERED | fe.F_PROTOCOL_FEATURES));
+      await frontEnd.settled();
+      expect(harness.device.features).toBe(OFFERED);
+      frontEnd.send(fe.RESET_DEVICE);
+      await frontEnd.settled();
+      expect(harness.device.features).toBe(0n);
+    }
+  });
+
   test('GET_FEATURES offers the device features and VHOST_USER_F_PROTOCOL_FEATURES', async () => {
     expect(await frontEnd.askU64(fe.GET_FEATURES)).toBe(OFFERED | fe.F_PROTOCOL_FEATURES);
   });
@@ -75,7 +101,7 @@ describe('multiple queue support', () => {
 });
 
 describe('virtio device config space', () => {
-  test('GET_CONFIG returns mac, status, pairs and mtu, and zeroes behind them', async () => {
+  test('S6 N1 N2 virtio 1.2 §5.1.4: GET_CONFIG before SET_FEATURES returns mac, status, pairs and mtu, and zeroes behind them', async () => {
     const reply = await frontEnd.ask(fe.GET_CONFIG, fe.configAccess(0, 256));
     expect(reply.byteLength).toBe(12 + 256);
     expect([reply.getUint32(0, true), reply.getUint32(4, true)]).toEqual([0, 256]);

@@ -36,7 +36,7 @@ static volatile uint8_t *frame(int pair, uint16_t type, uint32_t broadcast) {
   return at;
 }
 
-void arp_ask(int pair) {
+void arp_ask_quietly(int pair) {
   volatile uint8_t *at = frame(pair, 0x0806, ~0u);
   put32(at + IP, 0x00010800);
   put32(at + IP + 4, 0x06040001);
@@ -45,7 +45,12 @@ void arp_ask(int pair) {
   put32(at + IP + 18, 0);
   put16(at + IP + 22, 0);
   put32(at + IP + 24, GATEWAY);
-  queue_send(&queues[2 * pair + 1], IP + 28, 1);
+  queue_send(&queues[2 * pair + 1], IP + 28, 0);
+}
+
+void arp_ask(int pair) {
+  arp_ask_quietly(pair);
+  queue_ring(&queues[2 * pair + 1]);
 }
 
 void arp_answered(int pair) {

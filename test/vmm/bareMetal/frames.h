@@ -4,6 +4,8 @@
 
 /* Asks for the gateway's MAC address on a pair. Doesn't wait. */
 void arp_ask(int pair);
+/* The same without a notification. */
+void arp_ask_quietly(int pair);
 /* Takes an answer from a pair's receive queue, and gives the buffer back. */
 void arp_answered(int pair);
 /* Both. */

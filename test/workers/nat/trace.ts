@@ -25,6 +25,7 @@ import type { TcpSettings } from '../../../workers/nat/tcpFlows.js';
 import { TcpInput } from '../../../workers/nat/tcpInput.js';
 import { OUTPUT_BLOCKED, OUTPUT_MORE, TcpOutput } from '../../../workers/nat/tcpOutput.js';
 import { Shard } from '../../../workers/shard.js';
+import { BULKY, SMALL } from '../../../workers/turnLists.js';
 import { setU16 } from '../../../workers/wire/bytes.js';
 import { pseudoHeaderSum, sum16 } from '../../../workers/wire/checksum.js';
 import { ETHERTYPE_IPV4, writeEthernet } from '../../../workers/wire/ethernet.js';
@@ -308,7 +309,7 @@ export class Trace {
     const shard = new Shard(new Int32Array(flows * FLOW_WORDS), 1, new Int32Array(1));
     const held = new HeldChains(new Int32Array(HeldChains.words(16)), ({ head }) => void this.givenBack.push(head));
     const host = { link: () => link, flowClosed: () => undefined };
-    this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, host);
+    this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, host, { devices: 1, pairs: 1 });
     this.output = new TcpOutput(this.flows, this.iovecs, SINK_REGION);
     const input = new TcpInput(this.flows, this.output);
     this.events = new TcpEvents(this.flows, input, this.output, (flow) =>
@@ -427,7 +428,7 @@ export class Trace {
   private turn(): Segment[] {
     this.flows.flushDelayed();
     for (let n = this.flows.listed.length; n > 0; n--) {
-      const flow = this.flows.listed.shift();
+      const flow = this.flows.listed.shift(0, this.flows.listed.size(0, SMALL) > 0 ? SMALL : BULKY);
       if (!this.flows.takeListed(flow)) continue;
       const result = this.output.run(flow);
       if (result === OUTPUT_MORE) this.flows.list(flow);
