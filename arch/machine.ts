@@ -43,10 +43,16 @@ export interface MachineArch {
   memoryRanges(bytes: number): AddressRange[];
   /** Where PCI functions' registers go. */
   readonly pciMemory: AddressRange;
+  /** Where bus 0's ECAM lies; `undefined`: functions are configured by ports alone. */
+  readonly ecam: number | undefined;
   /** The GSIs of the interrupt controller. */
   readonly routes: readonly Route[];
   /** The GSI of a PCI device's INTx, by its slot. */
   lineGsi(slot: number): number;
+  /** What KVM_IRQ_LINE calls a GSI. */
+  lineNumber(gsi: number): number;
+  /** Who sends a slot's messages, for controllers that route by that too (GICv3 ITS); `undefined`: they don't. */
+  messageSender(slot: number): number | undefined;
   /** The GSI of the console's serial port. */
   readonly consoleGsi: number;
   /** The interrupt controller and what else there is one of; before the vCPUs. */

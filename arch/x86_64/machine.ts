@@ -60,8 +60,11 @@ export const x86_64Machine: MachineArch = {
     return memoryRanges(bytes);
   },
   pciMemory: PCI_MEMORY,
+  ecam: undefined,
   routes: routes(),
   lineGsi: (slot) => FIRST_LINE_GSI + (slot % LINE_GSIS),
+  lineNumber: (gsi) => gsi,
+  messageSender: () => undefined,
   consoleGsi: 4,
 
   prepareVm(vm) {

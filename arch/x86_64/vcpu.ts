@@ -1,9 +1,10 @@
 /** How a vCPU starts on x86: identity (CPUID), and 64-bit mode for the first. */
 import type { Vm } from '../../src/vmm/kvm.js';
-import { KVM_CAP } from '../../src/vmm/kvm.js';
 import { BOOT_PARAMS, GDT, PAGE_TABLES, STACK } from './memoryMap.js';
 
 const PAGE = 4096;
+/** KVM_CAP_TSC_DEADLINE_TIMER */
+const CAP_TSC_DEADLINE_TIMER = 72;
 const MAX_CPUID_ENTRIES = 256;
 const CPUID_ENTRY = 40;
 
@@ -89,7 +90,7 @@ export function setCpuid(vm: Vm, fd: number, id: number, cpus: number): void {
   const view = new DataView(bytes.buffer);
   view.setUint32(0, MAX_CPUID_ENTRIES, true);
   vm.system('KVM_GET_SUPPORTED_CPUID', bytes);
-  const tscDeadline = vm.extension(KVM_CAP.TSC_DEADLINE_TIMER) > 0;
+  const tscDeadline = vm.extension(CAP_TSC_DEADLINE_TIMER) > 0;
   const count = view.getUint32(0, true);
   for (let n = 0; n < count; n++) placeVcpu(new DataView(bytes.buffer, 8 + n * CPUID_ENTRY), id, cpus, tscDeadline);
   vm.addon.kvmTransfer(fd, 'KVM_SET_CPUID2', bytes);

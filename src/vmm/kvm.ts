@@ -1,5 +1,6 @@
 /** A virtual machine of KVM: memory, interrupt routes, eventfds. Structures are those of linux/kvm.h, little-endian. */
 import type { Addon, MappedRegion } from '../native/addon.js';
+import type { KvmTransfer } from '../native/kvm.js';
 import { SlipwayError } from '../errors.js';
 
 /** What KVM can do, by number (KVM_CAP_*). */
@@ -10,13 +11,13 @@ export const KVM_CAP = {
   SIGNAL_MSI: 77,
   IRQFD_RESAMPLE: 82,
   IMMEDIATE_EXIT: 136,
-  TSC_DEADLINE_TIMER: 72,
 } as const;
 
 const API_VERSION = 12;
 const ROUTING_ENTRY = 48;
 const ROUTING_IRQCHIP = 1;
 const ROUTING_MSI = 2;
+const MSI_VALID_DEVID = 1;
 const IRQFD_DEASSIGN = 1;
 const IRQFD_RESAMPLE = 2;
 const IOEVENTFD_DATAMATCH = 1;
@@ -25,7 +26,15 @@ const IOEVENTFD_DEASSIGN = 4;
 /** Where a GSI leads. */
 export type Route =
   | { readonly kind: 'irqchip'; readonly gsi: number; readonly chip: number; readonly pin: number }
-  | { readonly kind: 'msi'; readonly gsi: number; readonly address: bigint; readonly data: number };
+  | ({ readonly kind: 'msi'; readonly gsi: number } & Message);
+
+/** A message-signalled interrupt. */
+export interface Message {
+  readonly address: bigint;
+  readonly data: number;
+  /** Who sends it, where the interrupt controller routes by that too; `undefined`: it doesn't. */
+  readonly sender: number | undefined;
+}
 
 /** Hardware virtualization can't be used here. */
 export class KvmError extends SlipwayError {
@@ -58,7 +67,7 @@ export class Vm {
   }
 
   /** An ioctl of the device, not of the machine. */
-  system(request: 'KVM_GET_SUPPORTED_CPUID', bytes: Uint8Array): void {
+  system(request: KvmTransfer, bytes: Uint8Array): void {
     this.addon.kvmTransfer(this.kvm, request, bytes);
   }
 
@@ -102,6 +111,10 @@ export class Vm {
       if (route.kind === 'msi') {
         view.setBigUint64(at + 16, route.address, true);
         view.setUint32(at + 24, route.data, true);
+        if (route.sender !== undefined) {
+          view.setUint32(at + 8, MSI_VALID_DEVID, true);
+          view.setUint32(at + 28, route.sender, true);
+        }
       } else {
         view.setUint32(at + 16, route.chip, true);
         view.setUint32(at + 20, route.pin, true);
@@ -120,17 +133,21 @@ export class Vm {
   }
 
   /** KVM_SIGNAL_MSI: for where there is no irqfd. */
-  signalMessage(address: bigint, data: number): void {
+  signalMessage({ address, data, sender }: Message): void {
     const bytes = new Uint8Array(32);
     const view = new DataView(bytes.buffer);
     view.setBigUint64(0, address, true);
     view.setUint32(8, data, true);
+    if (sender !== undefined) {
+      view.setUint32(12, MSI_VALID_DEVID, true);
+      view.setUint32(16, sender, true);
+    }
     this.addon.kvmTransfer(this.fd, 'KVM_SIGNAL_MSI', bytes);
   }
 
   /** KVM_IRQ_LINE: for where there is no irqfd. */
-  setLine(gsi: number, level: boolean): void {
-    const words = Uint32Array.of(gsi, level ? 1 : 0);
+  setLine(line: number, level: boolean): void {
+    const words = Uint32Array.of(line, level ? 1 : 0);
     this.addon.kvmTransfer(this.fd, 'KVM_IRQ_LINE', new Uint8Array(words.buffer));
   }
 

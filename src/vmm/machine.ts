@@ -78,7 +78,7 @@ export class Machine implements AsyncDisposable {
   readonly ended: Promise<GuestEnd>;
   readonly #ended = new Deferred<GuestEnd>();
   readonly #undo = new Undo();
-  readonly #bus = new PciBus();
+  readonly #bus: PciBus;
   readonly #vcpus: Vcpu[] = [];
   readonly #vm: Vm;
   readonly #gsis: GsiTable;
@@ -94,6 +94,7 @@ export class Machine implements AsyncDisposable {
   private constructor(private readonly options: MachineOptions) {
     const { addon, arch } = options;
     this.ended = this.#ended.promise;
+    this.#bus = new PciBus(arch.ecam);
     this.#vm = new Vm(addon, options.device);
     this.#undo.add(() => this.#vm.close());
     try {
@@ -104,7 +105,7 @@ export class Machine implements AsyncDisposable {
       if (error instanceof SlipwayError) throw error;
       throw new KvmError(`this KVM can't make the machine (${describeError(error)}); use QEMU (vmm: qemu)`);
     }
-    this.#gsis = new GsiTable(this.#vm, arch.routes);
+    this.#gsis = new GsiTable(this.#vm, arch.routes, (gsi) => arch.lineNumber(gsi));
     try {
       this.#paths = choosePaths(this.#vm, arch.consoleGsi, arch.pciMemory.start, options.paths);
     } catch (error) {
@@ -186,8 +187,9 @@ export class Machine implements AsyncDisposable {
   /** Plugs a PCI function in, before `start`. It is closed with the machine. */
   plug<T extends ClosablePciFunction>(make: (platform: Platform) => T): T {
     const slot = this.#nextSlot++;
-    const line = this.options.arch.lineGsi(slot);
-    const platform = new KvmPlatform(this.#gsis, line, this.#paths);
+    const { arch } = this.options;
+    const line = arch.lineGsi(slot);
+    const platform = new KvmPlatform(this.#gsis, line, arch.messageSender(slot), this.#paths);
     this.#undo.add(() => platform.close());
     const pciFunction = make(platform);
     this.#undo.add(() => pciFunction.close());

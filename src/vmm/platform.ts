@@ -1,7 +1,7 @@
 /** The way of a PCI device's interrupts and doorbells through KVM, and the way around where KVM lacks an eventfd. */
 import type { Doorbells, EventCounts, LineInterrupt, MessageInterrupts, Platform } from '../../device/pci/platform.js';
 import type { FdWatcher } from '../native/addon.js';
-import { KVM_CAP, KvmError, type Route, type Vm } from './kvm.js';
+import { KVM_CAP, KvmError, type Message, type Route, type Vm } from './kvm.js';
 
 /** What a machine's devices use of KVM. */
 export interface EventPaths {
@@ -80,6 +80,7 @@ export class GsiTable {
   constructor(
     readonly vm: Vm,
     private readonly fixed: readonly Route[],
+    private readonly lineNumber: (gsi: number) => number,
   ) {
     this.next = 1 + Math.max(...fixed.map(({ gsi }) => gsi));
     vm.setRoutes(fixed);
@@ -93,17 +94,17 @@ export class GsiTable {
   }
 
   /** @throws {Error} for a message that KVM doesn't take; all routes are then as before */
-  routeMessage(gsi: number, address: bigint, data: number): void {
-    const messages = new Map(this.messages).set(gsi, { kind: 'msi', gsi, address, data });
+  routeMessage(gsi: number, message: Message): void {
+    const messages = new Map(this.messages).set(gsi, { kind: 'msi', gsi, ...message });
     this.vm.setRoutes([...this.fixed, ...messages.values()]);
     this.messages = messages;
   }
 
   /** KVM_SIGNAL_MSI. A message that no vCPU takes is lost, as it is by KVM_IRQFD: what it names is the guest's affair. */
-  signalMessage(address: bigint, data: number): void {
+  signalMessage(message: Message): void {
     this.counts.signalledMessages++;
     try {
-      this.vm.signalMessage(address, data);
+      this.vm.signalMessage(message);
     } catch {
       this.counts.lostMessages++;
     }
@@ -125,7 +126,7 @@ export class GsiTable {
 
   private setLine(gsi: number, level: boolean): void {
     this.counts.lineChanges++;
-    this.vm.setLine(gsi, level);
+    this.vm.setLine(this.lineNumber(gsi), level);
   }
 }
 
@@ -135,10 +136,14 @@ export class KvmPlatform implements Platform {
   readonly counts: EventCounts;
   private readonly closers: (() => void)[] = [];
 
-  /** @param lineGsi where the device's INTx leads */
+  /**
+   * @param lineGsi where the device's INTx leads
+   * @param sender what its messages name as theirs
+   */
   constructor(
     private readonly gsis: GsiTable,
     lineGsi: number,
+    private readonly sender: number | undefined,
     private readonly paths: EventPaths,
   ) {
     const { vm } = gsis;
@@ -162,8 +167,8 @@ export class KvmPlatform implements Platform {
 
   interrupts(vectors: number): MessageInterrupts {
     const interrupts = this.paths.irqfd
-      ? new RoutedMessages(this.gsis, vectors)
-      : new RaisedMessages(this.gsis, vectors);
+      ? new RoutedMessages(this.gsis, this.sender, vectors)
+      : new RaisedMessages(this.gsis, this.sender, vectors);
     this.closers.push(() => interrupts.close());
     return interrupts;
   }
@@ -213,6 +218,7 @@ class RoutedMessages extends Vectors implements MessageInterrupts {
 
   constructor(
     private readonly gsis: GsiTable,
+    private readonly sender: number | undefined,
     count: number,
   ) {
     super(gsis.vm, count);
@@ -220,7 +226,7 @@ class RoutedMessages extends Vectors implements MessageInterrupts {
   }
 
   connect(vector: number, address: bigint, data: number): void {
-    this.gsis.routeMessage(this.firstGsi + vector, address, data);
+    this.gsis.routeMessage(this.firstGsi + vector, { address, data, sender: this.sender });
     if (this.connected.has(vector)) return;
     this.vm.connectIrq(this.firstGsi + vector, this.fds[vector]!);
     this.connected.add(vector);
@@ -237,6 +243,7 @@ class RaisedMessages extends Vectors implements MessageInterrupts {
 
   constructor(
     private readonly gsis: GsiTable,
+    private readonly sender: number | undefined,
     count: number,
   ) {
     super(gsis.vm, count);
@@ -246,7 +253,7 @@ class RaisedMessages extends Vectors implements MessageInterrupts {
     this.disconnect(vector);
     const fd = this.fds[vector]!;
     const raise = (): void => {
-      if (this.vm.addon.eventfdDrain(fd) === 0) this.gsis.signalMessage(address, data);
+      if (this.vm.addon.eventfdDrain(fd) === 0) this.gsis.signalMessage({ address, data, sender: this.sender });
     };
     this.watchers.set(vector, this.vm.addon.watch(fd, { readable: true }, raise));
     raise();

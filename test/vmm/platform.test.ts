@@ -1,12 +1,13 @@
 /** What a machine's devices use of KVM: the table of GSIs, the ways of their events. */
 import { describe, expect, it } from 'vitest';
 import { addon } from '../../src/native/addon.js';
-import { KVM_CAP, type Route, type Vm } from '../../src/vmm/kvm.js';
+import { KVM_CAP, type Message, type Route, type Vm } from '../../src/vmm/kvm.js';
 import { choosePaths, GsiTable, KvmPlatform } from '../../src/vmm/platform.js';
 import { until } from '../native/support.js';
 
 const REFUSED = 0x1_0000_0000n;
 const FIXED: readonly Route[] = [{ kind: 'irqchip', gsi: 9, chip: 2, pin: 9 }];
+const SENDER = 8;
 const EVERY = Object.values(KVM_CAP);
 
 type Part = 'irqfd' | 'resample' | 'ioeventfd';
@@ -19,7 +20,7 @@ class FakeVm implements Pick<
   readonly addon = addon;
   routes: readonly Route[] = [];
   readonly lines: [gsi: number, level: boolean][] = [];
-  readonly messages: bigint[] = [];
+  readonly messages: Message[] = [];
   /** What is connected now. */
   readonly connected = new Set<string>();
 
@@ -66,9 +67,9 @@ class FakeVm implements Pick<
   }
 
   /** Refuses it as KVM does when no vCPU takes it. */
-  signalMessage(address: bigint): void {
-    if (address === REFUSED) throw new Error('EPERM');
-    this.messages.push(address);
+  signalMessage(message: Message): void {
+    if (message.address === REFUSED) throw new Error('EPERM');
+    this.messages.push(message);
   }
 
   private take(part: Part): void {
@@ -78,17 +79,17 @@ class FakeVm implements Pick<
 
 it('a message that KVM refuses leaves all routes as they were, and others can still be changed', () => {
   const fake = new FakeVm();
-  const gsis = new GsiTable(fake.vm, FIXED);
+  const gsis = new GsiTable(fake.vm, FIXED, (gsi) => 1000 + gsi);
   const first = gsis.reserve(2);
   expect(first).toBe(10);
-  gsis.routeMessage(first, 0xfee0_0000n, 0x41);
-  expect(() => gsis.routeMessage(first, REFUSED, 0x41)).toThrow('EINVAL');
-  expect(() => gsis.routeMessage(first + 1, REFUSED, 0x42)).toThrow('EINVAL');
-  gsis.routeMessage(first + 1, 0xfee0_1000n, 0x42);
+  gsis.routeMessage(first, { address: 0xfee0_0000n, data: 0x41, sender: SENDER });
+  expect(() => gsis.routeMessage(first, { address: REFUSED, data: 0x41, sender: SENDER })).toThrow('EINVAL');
+  expect(() => gsis.routeMessage(first + 1, { address: REFUSED, data: 0x42, sender: SENDER })).toThrow('EINVAL');
+  gsis.routeMessage(first + 1, { address: 0xfee0_1000n, data: 0x42, sender: SENDER });
   expect(fake.routes).toEqual([
     ...FIXED,
-    { kind: 'msi', gsi: first, address: 0xfee0_0000n, data: 0x41 },
-    { kind: 'msi', gsi: first + 1, address: 0xfee0_1000n, data: 0x42 },
+    { kind: 'msi', gsi: first, address: 0xfee0_0000n, data: 0x41, sender: SENDER },
+    { kind: 'msi', gsi: first + 1, address: 0xfee0_1000n, data: 0x42, sender: SENDER },
   ]);
 });
 
@@ -127,9 +128,9 @@ describe('what to use of KVM', () => {
 describe('without irqfd', () => {
   const make = (): { fake: FakeVm; gsis: GsiTable; platform: (gsi?: number) => KvmPlatform } => {
     const fake = new FakeVm();
-    const gsis = new GsiTable(fake.vm, FIXED);
+    const gsis = new GsiTable(fake.vm, FIXED, (gsi) => 1000 + gsi);
     const paths = { irqfd: false, resample: false, ioeventfd: false };
-    return { fake, gsis, platform: (gsi = 17) => new KvmPlatform(gsis, gsi, paths) };
+    return { fake, gsis, platform: (gsi = 17) => new KvmPlatform(gsis, gsi, SENDER, paths) };
   };
 
   it('B4 this thread raises messages; one that no vCPU takes is lost and counted, and the next is not', async () => {
@@ -144,7 +145,7 @@ describe('without irqfd', () => {
       addon.eventfdSignal(messages.eventfd(0));
       // It waited while the vector was disconnected, and goes out at once.
       messages.connect(0, 0xfee0_0000n, 0x41);
-      expect(fake.messages).toEqual([0xfee0_0000n]);
+      expect(fake.messages).toEqual([{ address: 0xfee0_0000n, data: 0x41, sender: SENDER }]);
       expect(gsis.counts).toMatchObject({ signalledMessages: 2, lostMessages: 1 });
     } finally {
       device.close();
@@ -175,12 +176,12 @@ describe('without irqfd', () => {
     alone!.line.set(true);
     alone!.line.set(false);
     expect(fake.lines).toEqual([
-      [17, true],
-      [18, true],
-      [18, false],
+      [1017, true],
+      [1018, true],
+      [1018, false],
     ]);
     other!.close();
-    expect(fake.lines.at(-1)).toEqual([17, false]);
+    expect(fake.lines.at(-1)).toEqual([1017, false]);
     expect(gsis.counts.lineChanges).toBe(4);
   });
 });
