@@ -41,10 +41,14 @@ static int transfer(struct stream *stream, int fd) {
     struct timeval limit = {.tv_sec = STALL_TIMEOUT_S};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    int error = bulk_send_all(fd, request, sizeof *request);
-    if (error) return error;
-    if (request->direction == BULK_CLIENT_SENDS) return bulk_send(fd, request, &stream->mine, &stream->theirs);
-    return bulk_receive(fd, request->seed, &stream->mine, &stream->theirs, &stream->wrong_at);
+    int error = bulk_send_all(fd, request, sizeof *request, 0);
+    if (!error)
+        error = request->direction == BULK_CLIENT_SENDS
+                    ? bulk_send(fd, request, &stream->mine, &stream->theirs)
+                    : bulk_receive(fd, request->seed, &stream->mine, &stream->theirs, &stream->wrong_at);
+    char none;
+    if (!error) recv(fd, &none, 1, 0); /* the server closes once it has compared */
+    return error;
 }
 
 static void *run_stream(void *argument) {

@@ -2,9 +2,9 @@
  * The wire format of a bulk stream, for the client in the guest (bulk.c) and its server on the host.
  *
  * The client opens the connection and sends a `struct bulk_request`. Whoever sends the data sends `bytes` bytes of
- * bulk_fill()'s pattern for `seed`, or what it can within `milliseconds`, whichever is less, then a `struct bulk_sum` over
- * what it sent, and its FIN; the other end answers with its own `struct bulk_sum` over what it received and closes. Both ends
- * compare. Little-endian.
+ * bulk_fill()'s pattern for `seed`, or what it can within `milliseconds`, whichever is less: in chunks, each behind its
+ * length in 8 bytes, and behind a length of 0 a `struct bulk_sum` over what it sent. It keeps the connection open; the other
+ * end answers with its own `struct bulk_sum` over what it received. Both ends compare, and the server closes. Little-endian.
  *
  * The pattern differs at each 8-byte position, and the sum depends on the order, so lost, repeated, swapped and foreign
  * bytes all show; bulk_check() names the first wrong position too.
@@ -16,7 +16,7 @@
 
 #include <stddef.h>
 
-enum { BULK_BLOCK = 64 * 1024 };
+enum { BULK_BLOCK = 64 * 1024, BULK_CHUNK = 4 * BULK_BLOCK };
 static const uint32_t BULK_MAGIC = 0x32425753; /* "SWB2" */
 
 enum bulk_direction { BULK_CLIENT_SENDS = 1, BULK_CLIENT_RECEIVES = 2 };
@@ -87,9 +87,9 @@ static inline struct bulk_sum bulk_end(const struct bulk_state *state) {
 }
 
 /* Sends all of `length` bytes; 0 or an errno. */
-static inline int bulk_send_all(int fd, const void *data, size_t length) {
+static inline int bulk_send_all(int fd, const void *data, size_t length, int flags) {
     for (size_t sent = 0; sent < length;) {
-        ssize_t n = send(fd, (const char *)data + sent, length - sent, MSG_NOSIGNAL);
+        ssize_t n = send(fd, (const char *)data + sent, length - sent, MSG_NOSIGNAL | flags);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return errno;
         sent += (size_t)n;
@@ -108,47 +108,61 @@ static inline int bulk_receive_all(int fd, void *data, size_t length) {
     return 0;
 }
 
-/* Sends the pattern as far as the request wants it, its sum and a FIN, and reads the other end's sum. 0 or an errno. */
-static inline int bulk_send(int fd, const struct bulk_request *request, struct bulk_sum *mine, struct bulk_sum *theirs) {
-    uint64_t block[BULK_BLOCK / 8], begin_ns = now_ns();
-    struct bulk_state state = bulk_begin(request->seed);
-    int error;
-    for (uint64_t offset = 0; offset < request->bytes && now_ns() - begin_ns < request->milliseconds * 1000000;) {
-        uint64_t left = request->bytes - offset;
-        size_t length = left < BULK_BLOCK ? (size_t)left : BULK_BLOCK;
-        bulk_fill(request->seed, offset, block, length);
-        bulk_check(&state, (unsigned char *)block, length);
-        if ((error = bulk_send_all(fd, block, length))) return error;
-        offset += length;
+/* Sends the next `length` bytes of the pattern as one chunk, in blocks, and takes them into the sum. 0 or an errno. */
+static inline int bulk_send_chunk(int fd, struct bulk_state *state, uint64_t length) {
+    uint64_t words[BULK_BLOCK / 8];
+    int error = bulk_send_all(fd, &length, sizeof length, MSG_MORE);
+    while (!error && length) {
+        size_t size = length < BULK_BLOCK ? (size_t)length : BULK_BLOCK;
+        bulk_fill(state->seed, state->sum.bytes, words, size);
+        bulk_check(state, (unsigned char *)words, size);
+        error = bulk_send_all(fd, words, size, 0);
+        length -= size;
     }
-    *mine = bulk_end(&state);
-    if ((error = bulk_send_all(fd, mine, sizeof *mine))) return error;
-    if (shutdown(fd, SHUT_WR)) return errno;
-    return bulk_receive_all(fd, theirs, sizeof *theirs);
+    return error;
 }
 
-/*
- * Receives up to the FIN, all but the last bytes as the pattern and those as the sender's sum, and answers with its own.
- * 0, an errno, or ENODATA if the stream ended too early. `wrong_at`: offset of the first wrong word, or UINT64_MAX.
- */
-static inline int bulk_receive(int fd, uint64_t seed, struct bulk_sum *mine, struct bulk_sum *theirs, uint64_t *wrong_at) {
-    unsigned char block[sizeof *theirs + BULK_BLOCK];
-    struct bulk_state state = bulk_begin(seed);
-    size_t held = 0; /* at the start of `block`: what may be the sum */
-    ssize_t n;
-    while ((n = recv(fd, block + held, BULK_BLOCK, 0)) > 0 || (n < 0 && errno == EINTR)) {
-        size_t length = held + (n > 0 ? (size_t)n : 0);
-        held = length < sizeof *theirs ? length : sizeof *theirs;
-        bulk_check(&state, block, length - held);
-        memmove(block, block + length - held, held);
+/* Sends the pattern as far as the request wants it, and its sum, and reads the other end's sum. 0 or an errno. */
+static inline int bulk_send(int fd, const struct bulk_request *request, struct bulk_sum *mine, struct bulk_sum *theirs) {
+    struct bulk_state state = bulk_begin(request->seed);
+    const uint64_t begin_ns = now_ns(), end = 0;
+    int error = 0;
+    while (!error && state.sum.bytes < request->bytes && now_ns() - begin_ns < request->milliseconds * 1000000) {
+        uint64_t left = request->bytes - state.sum.bytes;
+        error = bulk_send_chunk(fd, &state, left < BULK_CHUNK ? left : BULK_CHUNK);
     }
     *mine = bulk_end(&state);
+    if (!error) error = bulk_send_all(fd, &end, sizeof end, MSG_MORE);
+    if (!error) error = bulk_send_all(fd, mine, sizeof *mine, 0);
+    return error ? error : bulk_receive_all(fd, theirs, sizeof *theirs);
+}
+
+/* Receives a chunk of `length` bytes as they come. 0, an errno, or ENODATA if the stream ended before. */
+static inline int bulk_receive_chunk(int fd, struct bulk_state *state, uint64_t length) {
+    unsigned char block[BULK_BLOCK];
+    while (length) {
+        ssize_t n = recv(fd, block, length < BULK_BLOCK ? (size_t)length : BULK_BLOCK, 0);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return n ? errno : ENODATA;
+        bulk_check(state, block, (size_t)n);
+        length -= (size_t)n;
+    }
+    return 0;
+}
+
+/* Receives the pattern and the sender's sum, and answers with its own. `wrong_at`: offset of the first wrong word, or UINT64_MAX. */
+static inline int bulk_receive(int fd, uint64_t seed, struct bulk_sum *mine, struct bulk_sum *theirs, uint64_t *wrong_at) {
+    struct bulk_state state = bulk_begin(seed);
+    uint64_t length;
+    int error;
+    do {
+        error = bulk_receive_all(fd, &length, sizeof length);
+        if (!error) error = bulk_receive_chunk(fd, &state, length);
+    } while (!error && length);
+    *mine = bulk_end(&state);
     *wrong_at = state.wrong_at;
-    if (n < 0) return errno;
-    if (held < sizeof *theirs) return ENODATA;
-    memcpy(theirs, block, sizeof *theirs);
-    if (theirs->bytes != mine->bytes) return ENODATA;
-    return bulk_send_all(fd, mine, sizeof *mine);
+    if (!error) error = bulk_receive_all(fd, theirs, sizeof *theirs);
+    return error ? error : bulk_send_all(fd, mine, sizeof *mine, 0);
 }
 
 static inline int bulk_equal(const struct bulk_sum *a, const struct bulk_sum *b) {

@@ -219,10 +219,10 @@ describe('bulk', () => {
   });
 
   it.each([
-    ['a flipped bit', (block: Buffer) => block.writeUInt8(block.readUInt8(4_003) ^ 1, 4_003), 4_000],
-    ['two words that changed places', (block: Buffer) => block.subarray(4_000, 4_016).swap64().reverse(), 4_000],
+    ['a flipped bit', (block: Buffer) => block.writeUInt8(block.readUInt8(4_003) ^ 1, 4_003), 3_992],
+    ['two words that changed places', (block: Buffer) => block.subarray(4_000, 4_016).swap64().reverse(), 3_992],
   ])('finds %s on the way, and where', async (_what, damage, offset) => {
-    /** Damages what the server sends. */
+    /** Damages what the server sends: the first chunk's length, 8 bytes, and then data. */
     class Damage extends Transform {
       private seen = 0;
       override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
@@ -243,7 +243,7 @@ describe('bulk', () => {
   });
 
   it('finds data that stops early, and a refused connection', async () => {
-    const short = await listen((socket) => socket.end(Buffer.alloc(100)));
+    const short = await listen((socket) => socket.end(Buffer.alloc(100, 1)));
     expect(await bulk('receive', short, 1_000, 1)).toMatchObject({
       exitCode: 1,
       equal: false,
