@@ -1,4 +1,5 @@
 /** The conversation with well-behaved front ends, in the order in which they talk (vhost-user specification). */
+import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { addon } from '../../../src/native/addon.js';
 import * as fe from './frontEnd.js';
@@ -276,6 +277,30 @@ describe('ring states', () => {
     frontEnd.send(fe.SET_VRING_NUM, fe.state(0, 256));
     await frontEnd.settled();
     expect(harness.device.running.size).toBe(1);
+  });
+
+  test('all that a ring needs may come in any order, memory too', async () => {
+    const steps: readonly [request: number, payload: Uint8Array, fds?: readonly number[]][] = [
+      [fe.SET_MEM_TABLE, fe.memoryTable([guest.region]), [guest.memory]],
+      [fe.SET_VRING_NUM, fe.state(0, 256)],
+      [fe.SET_VRING_BASE, fe.state(0, 7)],
+      [fe.SET_VRING_ADDR, guest.ringAddress(0)],
+      [fe.SET_VRING_KICK, fe.u64(0), [guest.kick]],
+      [fe.SET_VRING_ENABLE, fe.state(0, 1)],
+    ];
+    const told = async (order: typeof steps): Promise<void> => {
+      const other = harness.connect();
+      other.send(fe.SET_FEATURES, fe.u64(OFFERED | fe.F_PROTOCOL_FEATURES));
+      for (const [request, payload, fds] of order) other.send(request, payload, fds);
+      await other.settled();
+      expect(harness.device.running.get(0)).toMatchObject({ lastAvailIdx: 7 });
+      expect(harness.device.enabled.get(0)).toBe(true);
+      await harness.leave(other);
+    };
+    await harness.leave(frontEnd);
+    const anyOrder = fc.shuffledSubarray([...steps], { minLength: steps.length });
+    await fc.assert(fc.asyncProperty(anyOrder, told), { numRuns: 200 });
+    expect(harness.warnings).toEqual([]);
   });
 
   test('GET_VRING_BASE of a ring that never ran gives back its base', async () => {
