@@ -1,4 +1,5 @@
 /** A device's data plane, as a front drives it: each call is told to all workers, and done when all have obeyed. */
+import { getSystemErrorName } from 'node:util';
 import type { DeviceConfig, DeviceDataPlane, MemoryRegion, VirtqueueSetup } from '../device/dataPlane.js';
 import type { MemoryWindow } from '../device/guestMemory.js';
 import { MAX_WINDOWS } from '../device/guestMemory.js';
@@ -30,7 +31,7 @@ interface RunningQueue {
 export class MemoryMapError extends Error {
   override readonly name = 'MemoryMapError';
 
-  /** @param code the errno's name or number */
+  /** @param code the errno's name */
   constructor(
     message: string,
     readonly code: string,
@@ -91,7 +92,8 @@ export class PoolDevice implements DeviceDataPlane {
     if (refused === undefined) return;
     await this.all(CONTROL_UNMAP, 0);
     const where = `0x${window.guestAddress.toString(16)}`;
-    throw new MemoryMapError(`guest memory at ${where} can't be mapped (errno ${refused.status})`, `${refused.status}`);
+    const code = getSystemErrorName(-refused.status);
+    throw new MemoryMapError(`guest memory at ${where} can't be mapped (${code})`, code);
   }
 
   private async resume(index: number, setup: VirtqueueSetup, enabled: boolean): Promise<void> {
