@@ -21,8 +21,8 @@ afterAll(() => {
 
 const COMMAND = `exec "${process.execPath}" "${join(packageRoot(), 'dist/src/cli/main.js')}" serve --vhost-user "${path}" --queues 2`;
 
-/** Runs the command in a shell that prepares its host, and while it serves, `meanwhile`. */
-async function serving(prepare: string, redirect: string, meanwhile: () => Promise<void>): Promise<void> {
+/** Runs the command in a shell that prepares its host, and while it serves, `meanwhile`. Returns exit code and signal. */
+async function serving(prepare: string, redirect: string, meanwhile: () => Promise<void>): Promise<unknown[]> {
   const child = spawn('bash', ['-c', `${prepare} ${COMMAND} --log-level info ${redirect}`]);
   const exited = once(child, 'exit');
   child.stdout.resume();
@@ -34,7 +34,7 @@ async function serving(prepare: string, redirect: string, meanwhile: () => Promi
     }
     await meanwhile();
     child.kill('SIGTERM');
-    expect(await exited).toEqual([0, null]);
+    return await exited;
   } finally {
     child.kill('SIGKILL');
   }
@@ -61,9 +61,13 @@ describe('slipway serve goes on', () => {
     ['when nobody reads its output any more', '> >(exec true)'],
     ['with its standard streams closed', '<&- >&- 2>&-'],
     ['when its log is read by somebody who sleeps', '2> >(exec sleep 10)'],
-  ])('%s', (_name, redirect) => serving('', redirect, frontEnds));
+  ])('%s', async (_name, redirect) => {
+    expect(await serving('', redirect, frontEnds)).toEqual([0, null]);
+  });
 
-  it('with 64 descriptors', () => serving('ulimit -n 64;', '', frontEnds));
+  it('with 64 descriptors', async () => {
+    expect(await serving('ulimit -n 64;', '', frontEnds)).toEqual([0, null]);
+  });
 });
 
 it('says what to do if there are too few descriptors to start', async () => {
