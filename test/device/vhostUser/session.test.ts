@@ -359,6 +359,18 @@ describe('memory regions', () => {
     expect(harness.device.calls).not.toContain('stopQueue 0');
   });
 
+  test('a region may begin anywhere in its file and in the address spaces, as long as rings stay aligned in it', async () => {
+    const odd = { guestAddress: 0x4000_0010, size: 0x5_0001, userAddress: 0x7f00_0000_0001n, fileOffset: 0x810 };
+    frontEnd.send(fe.SET_MEM_TABLE, fe.memoryTable([odd]), [guest.memory]);
+    const start = odd.userAddress;
+    frontEnd.send(fe.SET_VRING_NUM, fe.state(0, 256));
+    frontEnd.send(fe.SET_VRING_ADDR, fe.vringAddress(0, start, start + 0x1000n, start + 0x2000n));
+    frontEnd.send(fe.SET_VRING_KICK, fe.u64(0), [guest.kick]);
+    await frontEnd.settled();
+    expect(harness.device.memory).toMatchObject([{ guestAddress: 0x4000_0010, fileOffset: 0x810 }]);
+    expect(harness.device.running.get(0)).toMatchObject({ descTable: 0x4000_0010, usedRing: 0x4000_2010 });
+  });
+
   test('REM_MEM_REG with a descriptor, as front ends of old send it, closes it', async () => {
     await bringUp(frontEnd, guest);
     const before = fe.openFds();
