@@ -396,14 +396,18 @@ describe('memory regions', () => {
     expect(harness.device.running.get(0)!.descTable).toBe(0x8000_0000);
   });
 
-  test('memory that the data plane cannot map is refused, and none is left', async () => {
+  test.each([
+    ['ADD_MEM_REG', fe.ADD_MEM_REG, fe.singleRegion(second)],
+    ['SET_MEM_TABLE', fe.SET_MEM_TABLE, fe.memoryTable([second])],
+  ])('%s of memory that the data plane cannot map is refused, and changes nothing', async (_name, request, payload) => {
     await bringUp(frontEnd, guest);
     const before = fe.openFds();
     harness.device.failNext = 'setMemory';
-    expect(await frontEnd.ack(fe.ADD_MEM_REG, fe.singleRegion(second), [guest.memory])).toBe(1n);
-    expect(fe.openFds()).toBe(before - 1);
-    expect(await frontEnd.ack(fe.ADD_MEM_REG, fe.singleRegion(guest.region), [guest.memory])).toBe(0n);
-    expect(harness.device.memory).toHaveLength(1);
+    expect(await frontEnd.ack(request, payload, [guest.memory])).toBe(1n);
+    expect(fe.openFds()).toBe(before);
+    expect(harness.device.memory.map((region) => region.guestAddress)).toEqual([0x4000_0000]);
+    expect(harness.device.enabled.get(0)).toBe(true);
+    expect(await frontEnd.ack(request, payload, [guest.memory])).toBe(0n);
   });
 });
 
