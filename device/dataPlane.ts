@@ -63,7 +63,7 @@ export interface DeviceDataPlane extends QueuePlane {
   /**
    * Replaces guest memory. Regions don't overlap and each lies within its file. Queues that run go on with their rings in the new memory; a queue whose
    * rings don't lie in it is stopped and reported broken.
-   * @throws {Error} with `code` when a region can't be mapped; memory is then empty.
+   * @throws {Error} with `code` when a region can't be mapped; memory is then as before.
    */
   setMemory(regions: readonly MemoryRegion[]): Promise<void>;
   /** Drops all flows, stops all queues, unmaps all memory: the state before the first call. */

@@ -1,5 +1,6 @@
 /** The command line's options, checked: one typed configuration per command. */
-import { z } from 'zod';
+import type { output as Output, ZodType } from 'zod';
+import { z } from './schema.js';
 import { ENGINE_CHOICES } from '../workers/engine/engine.js';
 import { UsageError } from './errors.js';
 import { LEAST_MEMORY_MIB, MAX_CPUS, MOST_MEMORY_MIB } from './limits.js';
@@ -11,7 +12,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export const MAX_SOCKET_PATH = 107;
 
 /** A whole number within bounds, from the command line's text. */
-function integer(minimum: number, maximum: number): z.ZodType<number, string> {
+function integer(minimum: number, maximum: number): ZodType<number, string> {
   const error = `must be a whole number from ${minimum} to ${maximum}`;
   return z
     .string()
@@ -20,8 +21,8 @@ function integer(minimum: number, maximum: number): z.ZodType<number, string> {
     .pipe(z.number().min(minimum, { error }).max(maximum, { error }));
 }
 
-function oneOf<const T extends readonly [string, ...string[]]>(values: T): z.ZodType<T[number], string> {
-  return z.enum(values, { error: `must be one of ${values.join(', ')}` }) as z.ZodType<T[number], string>;
+function oneOf<const T extends readonly [string, ...string[]]>(values: T): ZodType<T[number], string> {
+  return z.enum(values, { error: `must be one of ${values.join(', ')}` }) as ZodType<T[number], string>;
 }
 
 const socketPath = z
@@ -69,8 +70,8 @@ const serveSchema = z.object({
   client: z.boolean(),
 });
 
-export type RunConfig = z.output<typeof runSchema>;
-export type ServeConfig = z.output<typeof serveSchema>;
+export type RunConfig = Output<typeof runSchema>;
+export type ServeConfig = Output<typeof serveSchema>;
 
 /** @throws {UsageError} naming the first flag that is wrong */
 export function parseRunConfig(flags: unknown): RunConfig {
@@ -82,7 +83,7 @@ export function parseServeConfig(flags: unknown): ServeConfig {
   return check(serveSchema, flags);
 }
 
-function check<T>(schema: z.ZodType<T>, flags: unknown): T {
+function check<T>(schema: ZodType<T>, flags: unknown): T {
   const result = schema.safeParse(flags);
   if (result.success) return result.data;
   const issue = result.error.issues[0];

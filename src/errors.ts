@@ -81,5 +81,7 @@ export class CommandTimeoutError extends SlipwayError {
  */
 export function describeError(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
-  return message.replaceAll(/\s*\n\s*/g, '; ');
+  const outOfDescriptors = error instanceof Error && 'code' in error && error.code === 'EMFILE';
+  const advice = outOfDescriptors ? '; raise the limit of open files (ulimit -n)' : '';
+  return message.replaceAll(/\s*\n\s*/g, '; ') + advice;
 }

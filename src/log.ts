@@ -1,4 +1,6 @@
 /** Logging to standard error: JSON lines for machines, plain lines on a terminal. */
+import { writeSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { pino } from 'pino';
 import type { Logger } from 'pino';
 import type { LogLevel } from './config.js';
@@ -24,11 +26,31 @@ export function readableLine(line: string): string {
   return `${time} ${level} ${String(entry['msg'] ?? '')}${rest.join('')}\n`;
 }
 
-/** A logger that writes to standard error at once: nothing is lost when the process ends. */
+const STDERR_FD = 2;
+/** Bytes that may wait for who reads standard error; lines beyond are dropped: a reader that stopped must not cost memory. */
+const MAX_BACKLOG = 1 << 20;
+
+/**
+ * Writes to standard error at once: nothing is lost when the process ends. What can't be written is lost: a full disk is
+ * no reason to end. Node.js would give a file up for good after the first error, so files are written by hand.
+ */
+function writeStandardError(text: string): void {
+  if (process.stderr instanceof Socket) {
+    if (process.stderr.writableLength < MAX_BACKLOG) process.stderr.write(text);
+    return;
+  }
+  try {
+    writeSync(STDERR_FD, text);
+  } catch {
+    // There is nobody to tell.
+  }
+}
+
+/** A logger that writes to standard error. */
 export function createLogger(level: LogLevel): Logger {
   const readable = process.stderr.isTTY;
   const destination = {
-    write: (line: string): void => void process.stderr.write(readable ? readableLine(line) : line),
+    write: (line: string): void => writeStandardError(readable ? readableLine(line) : line),
   };
   return pino({ level, base: null }, destination);
 }

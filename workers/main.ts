@@ -35,7 +35,7 @@ export default function run(task: WorkerTask): void {
   try {
     if (task.takeOver === undefined) warmUp(addon, worker, handle, pending);
     else {
-      for (const device of task.takeOver) restoreDevice(worker, device);
+      for (const device of task.takeOver) restoreDevice(worker, device, control.broken);
       worker.queuesChanged();
       worker.takeOver();
     }

@@ -1,4 +1,5 @@
 /** A device's data plane, as a front drives it: each call is told to all workers, and done when all have obeyed. */
+import { getSystemErrorName } from 'node:util';
 import type { DeviceConfig, DeviceDataPlane, MemoryRegion, VirtqueueSetup } from '../device/dataPlane.js';
 import type { MemoryWindow } from '../device/guestMemory.js';
 import { MAX_WINDOWS } from '../device/guestMemory.js';
@@ -30,7 +31,7 @@ interface RunningQueue {
 export class MemoryMapError extends Error {
   override readonly name = 'MemoryMapError';
 
-  /** @param code the errno's name or number */
+  /** @param code the errno's name */
   constructor(
     message: string,
     readonly code: string,
@@ -43,6 +44,8 @@ export class PoolDevice implements DeviceDataPlane {
   onQueueBroken: (index: number, reason: string) => void = () => undefined;
   readonly net: NetState;
   private readonly running = new Map<number, RunningQueue>();
+  /** What all workers have mapped. */
+  private regions: readonly MemoryRegion[] = [];
 
   constructor(
     private readonly pool: Pool,
@@ -73,11 +76,32 @@ export class PoolDevice implements DeviceDataPlane {
     for (const { index, setup, enabled } of queues) {
       stopped.push({ ...setup, index, enabled, lastAvailIdx: await this.stopQueue(index) });
     }
+    try {
+      await this.replaceMemory(regions);
+    } finally {
+      for (const { index, enabled, ...setup } of stopped) await this.resume(index, setup, enabled);
+    }
+  }
+
+  /** Where the new regions can't be mapped, the old ones are mapped again. */
+  private async replaceMemory(regions: readonly MemoryRegion[]): Promise<void> {
+    const old = this.regions;
+    this.regions = [];
+    try {
+      await this.mapAll(regions);
+    } catch (error) {
+      // It worked before. If it doesn't now, there is no memory, and queues that ran are told to be broken.
+      await this.mapAll(old).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  private async mapAll(regions: readonly MemoryRegion[]): Promise<void> {
     await this.all(CONTROL_UNMAP, 0);
     const windows = regions.flatMap(windowsOf);
     if (windows.length > MAX_WINDOWS) throw new MemoryMapError(`more than ${MAX_WINDOWS} windows of memory`, 'E2BIG');
     for (const window of windows) await this.map(window);
-    for (const { index, enabled, ...setup } of stopped) await this.resume(index, setup, enabled);
+    this.regions = regions;
   }
 
   private async map(window: MemoryWindow): Promise<void> {
@@ -91,7 +115,8 @@ export class PoolDevice implements DeviceDataPlane {
     if (refused === undefined) return;
     await this.all(CONTROL_UNMAP, 0);
     const where = `0x${window.guestAddress.toString(16)}`;
-    throw new MemoryMapError(`guest memory at ${where} can't be mapped (errno ${refused.status})`, `${refused.status}`);
+    const code = getSystemErrorName(-refused.status);
+    throw new MemoryMapError(`guest memory at ${where} can't be mapped (${code})`, code);
   }
 
   private async resume(index: number, setup: VirtqueueSetup, enabled: boolean): Promise<void> {
@@ -142,7 +167,7 @@ export class PoolDevice implements DeviceDataPlane {
   async reset(): Promise<void> {
     for (const index of this.running.keys()) await this.stopQueue(index);
     await this.all(CONTROL_DROP_FLOWS, 0);
-    await this.all(CONTROL_UNMAP, 0);
+    await this.mapAll([]);
     await this.setFeatures(0n);
   }
 

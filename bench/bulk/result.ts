@@ -1,5 +1,6 @@
 /** What the bulk benchmark measures, and the JSON document it writes: the schema is its documentation. */
-import { z } from 'zod';
+import type { infer as Infer } from 'zod';
+import { z } from '../../src/schema.js';
 import type { ServerSummary } from '../guests/guestServer.js';
 import { kernelCounters, parseClientRun, sumQueuePackets } from '../guests/result.js';
 import type { Cell, ClientExit, GuestsReport, RoundSettings } from '../guests/result.js';
@@ -35,7 +36,7 @@ export const bulkRunSchema = z.object({
   ...kernelCounters,
 });
 
-export type BulkRun = z.infer<typeof bulkRunSchema>;
+export type BulkRun = Infer<typeof bulkRunSchema>;
 
 /** With 1 it says that a stream failed or that its bytes are wrong. */
 const REPORTING_EXIT_CODES = [0, 1];

@@ -1,7 +1,8 @@
 /** The loads over plain sockets on the host's loopback (bench/native/direct.c): what the kernel itself can do. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { z } from 'zod';
+import type { infer as Infer } from 'zod';
+import { z } from '../../src/schema.js';
 import { HISTOGRAM_BUCKETS, summarizeHistogram } from '../driver/histogram.js';
 import type { Latency } from '../driver/histogram.js';
 import { cpuUse } from '../load/result.js';
@@ -65,7 +66,7 @@ export async function measureDirect(load: Load, settings: CompareSettings, portB
   };
 }
 
-function latencyOf(histogram: z.infer<typeof histogramSchema>): Latency | undefined {
+function latencyOf(histogram: Infer<typeof histogramSchema>): Latency | undefined {
   const counts = new Float64Array(HISTOGRAM_BUCKETS);
   for (const [bucket, times] of histogram) counts[bucket] = times;
   return summarizeHistogram(counts);

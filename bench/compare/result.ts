@@ -1,6 +1,7 @@
 /** The JSON document that `slipway bench compare` writes: the schema is its documentation. Reading one checks it. */
 import { readFileSync } from 'node:fs';
-import { z } from 'zod';
+import type { infer as Infer } from 'zod';
+import { z } from '../../src/schema.js';
 import { UsageError, describeError } from '../../src/errors.js';
 import { CURVE_QUANTILES } from '../driver/histogram.js';
 import { LOAD_MODES } from './loads.js';
@@ -153,12 +154,12 @@ export const compareReportSchema = z.object({
   runs: z.array(runSchema).describe('in the order they were run'),
 });
 
-export type CompareReport = z.infer<typeof compareReportSchema>;
-export type CompareSettings = z.infer<typeof settingsSchema>;
-export type ContenderInfo = z.infer<typeof contenderSchema>;
-export type CompareRun = z.infer<typeof runSchema>;
-export type RunWindow = z.infer<typeof windowSchema>;
-export type CompareCell = z.infer<typeof cellSchema>;
+export type CompareReport = Infer<typeof compareReportSchema>;
+export type CompareSettings = Infer<typeof settingsSchema>;
+export type ContenderInfo = Infer<typeof contenderSchema>;
+export type CompareRun = Infer<typeof runSchema>;
+export type RunWindow = Infer<typeof windowSchema>;
+export type CompareCell = Infer<typeof cellSchema>;
 export type Failure = CompareReport['failures'][number];
 
 /** Reads a report. @throws {UsageError} if the file isn't one */

@@ -1,5 +1,6 @@
 /** What the CRR benchmark measures, and the JSON document it writes: the schema is its documentation. */
-import { z } from 'zod';
+import type { infer as Infer } from 'zod';
+import { z } from '../../src/schema.js';
 import type { ServerSummary } from '../guests/guestServer.js';
 import { kernelCounters, parseClientRun, sumQueuePackets } from '../guests/result.js';
 import type { Cell, ClientExit, GuestsReport, RoundSettings } from '../guests/result.js';
@@ -37,7 +38,7 @@ export const crrRunSchema = z.object({
 
 export type ClosingSide = CrrRun['closes'];
 
-export type CrrRun = z.infer<typeof crrRunSchema>;
+export type CrrRun = Infer<typeof crrRunSchema>;
 
 /** Reads the client's report. @throws {ClientError} if it failed or printed anything else */
 export function parseCrrRun(exit: ClientExit): CrrRun {

@@ -4,7 +4,8 @@ import type { ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import { z } from 'zod';
+import type { infer as Infer } from 'zod';
+import { z } from '../../src/schema.js';
 import { SlipwayError } from '../../src/errors.js';
 import { compileTool } from '../native/tools.js';
 
@@ -22,7 +23,7 @@ const summarySchema = z.object({
 });
 
 /** What the server did in its life, and what it added to each CRR. */
-export type ServerSummary = z.infer<typeof summarySchema>;
+export type ServerSummary = Infer<typeof summarySchema>;
 
 /** The server did not start, or did not end as it should. */
 export class GuestServerError extends SlipwayError {
@@ -36,7 +37,7 @@ export class GuestServer implements AsyncDisposable {
   private constructor(
     private readonly child: ChildProcessByStdio<Writable, Readable, null>,
     private readonly lines: AsyncIterator<string>,
-    ports: z.infer<typeof portsSchema>,
+    ports: Infer<typeof portsSchema>,
   ) {
     this.crrPort = ports.crrPort;
     this.bulkPort = ports.bulkPort;

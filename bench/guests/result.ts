@@ -1,5 +1,6 @@
 /** What the benchmarks from inside guests have in common: how a client is read, and what their JSON documents say. */
-import { z } from 'zod';
+import type { ZodType } from 'zod';
+import { z } from '../../src/schema.js';
 import { SlipwayError } from '../../src/errors.js';
 import type { Machine } from '../report/machine.js';
 
@@ -30,7 +31,7 @@ export const kernelCounters = {
  */
 export function parseClientRun<Run>(
   client: string,
-  schema: z.ZodType<Run>,
+  schema: ZodType<Run>,
   { exitCode, stdout, stderr }: ClientExit,
   reporting: readonly number[] = [0],
 ): Run {

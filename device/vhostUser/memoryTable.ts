@@ -13,8 +13,8 @@ import type { RegionDescription } from './messages.js';
 /** Physical addresses have at most 52 bits on x86-64; so all guest addresses are exact as JavaScript numbers. */
 const GUEST_ADDRESS_LIMIT = 1n << 52n;
 const USER_ADDRESS_LIMIT = 1n << 64n;
-/** RAM comes in pages: with regions aligned to them, what is aligned in the guest is aligned in a mapping. */
-const PAGE_SIZE = 4096n;
+/** The strictest alignment of a ring's parts (virtio 1.2 §2.7): what is aligned in the guest must be so in a mapping. Pages the protocol doesn't ask for. */
+const ALIGNMENT = 16n;
 const WINDOW_SIZE = 2 ** 32;
 
 export interface VhostMemoryRegion extends MemoryRegion {
@@ -89,8 +89,8 @@ export function checkedRegion(description: RegionDescription, fd: number, file: 
   if (guestAddress + size > GUEST_ADDRESS_LIMIT) throw new VhostUserRequestError(`${what} ends beyond 2^52`);
   if (userAddress + size > USER_ADDRESS_LIMIT)
     throw new VhostUserRequestError(`${what} wraps in the user address space`);
-  if (((guestAddress | userAddress | fileOffset) & (PAGE_SIZE - 1n)) !== 0n) {
-    throw new VhostUserRequestError(`${what} is not aligned to pages`);
+  if (((guestAddress | fileOffset) & (ALIGNMENT - 1n)) !== 0n) {
+    throw new VhostUserRequestError(`${what} is not aligned to ${ALIGNMENT} bytes`);
   }
   if (file.kind !== 'file') throw new VhostUserRequestError(`${what} comes with a descriptor that is no file`);
   if (fileOffset + size > BigInt(file.size)) {

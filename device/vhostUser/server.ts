@@ -170,13 +170,17 @@ export class VhostUserServer {
       this.serve(fd);
       return;
     }
-    this.waiting.push({ fd, timer: setTimeout(() => this.giveUpWaiting(fd), TAKEOVER_MS) });
+    const waiting: Waiting = { fd, timer: setTimeout(() => this.giveUpWaiting(waiting), TAKEOVER_MS) };
+    this.waiting.push(waiting);
     if (this.waiting.length > MAX_WAITING) this.refuse(this.waiting.shift()!);
   }
 
-  private giveUpWaiting(fd: number): void {
-    // Its turn comes: thousands of flows may have to end first.
-    if (this.session?.over === true) return;
+  private giveUpWaiting(waiting: Waiting): void {
+    // Its turn may come: thousands of flows may have to end first.
+    if (this.session?.over === true) {
+      waiting.timer.refresh();
+      return;
+    }
     // A timer that is a little early must not cost the one who waits its place.
     const silent = this.session?.spoke === false && performance.now() - this.servedSince > TAKEOVER_MS / 2;
     if (silent) {
@@ -184,10 +188,11 @@ export class VhostUserServer {
         `vhost-user: dropped a front end at ${this.options.path} that didn't finish its first message: another one waits`,
       );
       this.session?.close();
+      waiting.timer.refresh();
       return;
     }
-    const at = this.waiting.findIndex((waiting) => waiting.fd === fd);
-    this.refuse(this.waiting.splice(at, 1)[0]!);
+    this.waiting.splice(this.waiting.indexOf(waiting), 1);
+    this.refuse(waiting);
   }
 
   private refuse({ fd, timer }: Waiting): void {
@@ -248,8 +253,9 @@ export class VhostUserServer {
     return repeated;
   }
 
+  /** Who came last is served first: those before have most likely gone by themselves, and each takes its time to end. */
   private serveNext(): void {
-    const next = this.waiting.shift();
+    const next = this.waiting.pop();
     if (next !== undefined) {
       clearTimeout(next.timer);
       this.serve(next.fd);

@@ -272,7 +272,10 @@ export class VhostUserSession {
     return checkedRegion(description, fd, this.addon.fdInfo(fd));
   }
 
-  /** Hands new memory to the data plane and closes the files of what went. The table's files are taken over at once. */
+  /**
+   * Hands new memory to the data plane and closes the files of what went; memory that can't be mapped changes nothing. The
+   * table's files are taken over at once.
+   */
   private async replaceMemory(table: MemoryTable): Promise<undefined> {
     const old = this.memory;
     // For `run` to close, whatever fails from here on.
@@ -284,7 +287,7 @@ export class VhostUserSession {
       this.memory = table;
     } catch (error) {
       failure = error;
-      this.memory = MemoryTable.EMPTY;
+      this.memory = old;
     }
     const kept = new Set(this.memory.regions);
     this.closeRegions([...new Set([...old.regions, ...table.regions])].filter((region) => !kept.has(region)));

@@ -49,8 +49,9 @@ export class Vrings {
   async setBase(index: number, num: number): Promise<void> {
     const ring = this.ring(index);
     if (num > 0xffff) throw new VhostUserRequestError(`base ${num} of ring ${index} is no 16-bit index`);
-    await this.settle(ring, 'base');
+    if (ring.running !== undefined && !(await this.rewind(ring))) await this.settle(ring, 'base');
     ring.base = num;
+    await this.start(ring);
   }
 
   /** The same addresses may be told again at any time: front ends do so to switch their log on and off. */
@@ -184,9 +185,9 @@ export class Vrings {
     return ring;
   }
 
-  /** Starts a ring that is complete and doesn't run yet. */
+  /** Starts a ring that is complete and doesn't run yet, unless there is no memory yet that it could lie in. */
   private async start(ring: Vring): Promise<void> {
-    if (!ring.complete || ring.running !== undefined) return;
+    if (!ring.complete || ring.running !== undefined || this.memory.regions.length === 0) return;
     const setup = ring.setup(this.memory);
     const queue = this.queueOf(ring);
     await this.dataPlane.startQueue(queue, setup);
@@ -219,6 +220,18 @@ export class Vrings {
     if (this.isEnabled(ring))
       throw new VhostUserRequestError(`the ${what} of ring ${ring.index} can't change while it runs`);
     await this.halt(ring);
+  }
+
+  /**
+   * Stops a running ring that has taken nothing yet; returns whether it was one. The front end may tell a ring's base last:
+   * by the specification a ring starts with its first kick, here as soon as it can.
+   */
+  private async rewind(ring: Vring): Promise<boolean> {
+    const first = ring.running?.setup.lastAvailIdx;
+    await this.stop(ring);
+    if (ring.base === first) return true;
+    await this.start(ring);
+    return false;
   }
 
   private isEnabled(ring: Vring): boolean {

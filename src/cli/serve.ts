@@ -6,6 +6,8 @@ import { networkOptions } from './networkOptions.js';
 
 /** Serves until SIGINT or SIGTERM; SIGUSR1 writes the network's state to standard error. */
 export async function serve(config: ServeConfig): Promise<void> {
+  // Whoever reads our output may go, and disks fill: guests keep their network.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   const log = createLogger(config.logLevel);
   const ended = endingSignal();
   const options = networkOptions(config, config.queues, log);

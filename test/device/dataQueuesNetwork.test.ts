@@ -1,9 +1,12 @@
 /** Receive and transmit queues of a device on a running network, by both fronts (virtio 1.2 §2.7, §5.1.6). */
+import { closeSync, openSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { VIRTIO_F_EVENT_IDX, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU } from '../../device/features.js';
+import { addon } from '../../src/native/addon.js';
 import { until } from '../native/support.js';
 import { CONFIG, type Front, PciFront, VhostUserFront } from './fronts.js';
 import { arpRequest, FEATURES, type QueueGuest } from './queueGuest.js';
+import * as fe from './vhostUser/frontEnd.js';
 
 const HEADER = 12;
 const RECEIVE = 0;
@@ -127,5 +130,27 @@ describe.each([
       expect(await guest.askOn(0)).toEqual([0]);
       expect(await guest.askOn(1)).toEqual(workers === 1 ? [0] : []);
     }
+  });
+});
+
+describe.each([1, 2])('memory that cannot be mapped, vhost-user, on %i workers', (workers) => {
+  it.each(['ADD_MEM_REG', 'SET_MEM_TABLE'] as const)('%s is refused, and all goes on as before', async (request) => {
+    const front = await VhostUserFront.create(workers);
+    const guest = await front.openRings();
+    const writable = addon.createMemory('read-only', 4096);
+    const readOnly = openSync(`/proc/self/fd/${writable}`, 'r');
+    const region = { guestAddress: 0, size: 4096, userAddress: 0n, fileOffset: 0 };
+    const [number, payload] =
+      request === 'ADD_MEM_REG'
+        ? [fe.ADD_MEM_REG, fe.singleRegion(region)]
+        : [fe.SET_MEM_TABLE, fe.memoryTable([region])];
+    for (let n = 0; n < 3; n++) {
+      expect(await guest.raw.ack(number, payload, [readOnly])).toBe(1n);
+      expect(await guest.askOn(0)).toEqual([0]);
+    }
+    guest[Symbol.dispose]();
+    await front.close();
+    addon.close(writable);
+    closeSync(readOnly);
   });
 });

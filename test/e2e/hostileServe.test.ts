@@ -3,7 +3,7 @@
  * no descriptor is left; at the end it sleeps, and has not grown.
  */
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -20,6 +20,8 @@ import { Load } from './loadedNetwork.js';
 const MIB = 2 ** 20;
 const TIB = 2 ** 40;
 const HANG = 120_000;
+/** open(2); Node.js has no name for it. */
+const O_PATH = 0o10000000;
 const folder = mkdtempSync(join(tmpdir(), 'slipway-hostile-serve-'));
 const path = join(folder, 'socket');
 const guest = new fe.Guest();
@@ -184,15 +186,15 @@ const ATTACKS: readonly (readonly [string, () => Promise<void>])[] = [
     },
   ],
   [
-    'memory that is read-only',
+    'memory that is read-only, write-only, or only named (O_PATH)',
     async () => {
       const name = join(folder, 'file');
-      const writer = openSync(name, 'w');
-      writeSync(writer, new Uint8Array(MIB));
-      const reader = openSync(name, 'r');
-      await shareMemory([region], [reader]);
-      closeSync(writer);
-      closeSync(reader);
+      writeFileSync(name, new Uint8Array(MIB));
+      for (const flags of [constants.O_RDONLY, constants.O_WRONLY, O_PATH]) {
+        const fd = openSync(name, flags);
+        await shareMemory([region], [fd]);
+        closeSync(fd);
+      }
     },
   ],
   [

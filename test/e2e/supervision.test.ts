@@ -1,7 +1,11 @@
 /** Poll workers that die in the middle of their work: a successor goes on where they stopped. */
+import { ftruncateSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import * as fe from '../device/vhostUser/frontEnd.js';
+import { addon } from '../../src/native/addon.js';
+import { bringUp } from '../device/vhostUser/harness.js';
 import { PORT_BASE } from './guest.js';
 import { LoadedNetwork, eventually } from './loadedNetwork.js';
 
@@ -83,4 +87,25 @@ it('a front end that comes, sets up and leaves while workers die gets what it as
   await using load = await host.load();
   await load.more(500);
   load.expectClean();
+});
+
+it('a front end that has truncated its memory keeps no successor from serving the others', async () => {
+  await using host = await LoadedNetwork.start({ workers: 1, queues: 1 });
+  const path = host.otherPath('hostile');
+  await host.network.serve({ path });
+  const guest = new fe.Guest();
+  const hostile = fe.FrontEnd.connect(path);
+  await bringUp(hostile, guest);
+  await hostile.ack(fe.SET_VRING_ERR, fe.u64(0), [guest.err]);
+  ftruncateSync(guest.memory, 0);
+  await using load = await host.load();
+  await load.more(100);
+  await kill(host, 0);
+  await load.more(500);
+  load.expectClean();
+  expect(host.deaths).toBe(1);
+  await eventually(() => addon.eventfdDrain(guest.err) === 0, 'the ring is told to be broken');
+  await hostile.ask(fe.GET_VRING_BASE, fe.state(0, 0));
+  hostile.close();
+  guest.close();
 });

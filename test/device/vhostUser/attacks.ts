@@ -94,12 +94,6 @@ export const ATTACKS: readonly Attack[] = [
   },
   { name: 'SET_VRING_BASE of ring 5', request: fe.SET_VRING_BASE, payload: fe.state(5, 0), says: 'no ring' },
   { name: 'SET_VRING_BASE 65536', request: fe.SET_VRING_BASE, payload: fe.state(1, 65536), says: '16-bit' },
-  {
-    name: 'SET_VRING_BASE on a running ring',
-    request: fe.SET_VRING_BASE,
-    payload: fe.state(0, 1),
-    says: 'while it runs',
-  },
   { name: 'SET_VRING_ENABLE of ring 5', request: fe.SET_VRING_ENABLE, payload: fe.state(5, 1), says: 'no ring' },
   { name: 'SET_VRING_ENABLE 2', request: fe.SET_VRING_ENABLE, payload: fe.state(0, 2), says: 'not 2' },
   { name: 'SET_VRING_ADDR of ring 255', request: fe.SET_VRING_ADDR, payload: guest.ringAddress(255), says: 'no ring' },

@@ -29,7 +29,6 @@ export class FakeDataPlane implements DeviceDataPlane {
   }
 
   async setMemory(regions: readonly MemoryRegion[]): Promise<void> {
-    this.memory = [];
     await this.record('setMemory', regions.length);
     for (const { fd, size, fileOffset } of regions) {
       if (addon.fdInfo(fd).size < fileOffset + size) throw new Error('region beyond its file');

@@ -95,6 +95,29 @@ test('a front end that says half a word loses its place to one that waits', asyn
   expect(fe.openFds()).toBe(before);
 });
 
+test('a front end that comes behind many that spoke and left is served all the same', async () => {
+  await using harness = Harness.started();
+  for (let n = 0; n < 180; n++) {
+    const gone = harness.connect();
+    gone.send(fe.SET_OWNER);
+    gone.close();
+    // After a hundred of a kind there is a pause between any two; the others queue up.
+    if (n < 102) await harness.idle();
+  }
+  const frontEnd = fe.FrontEnd.connect(harness.path);
+  expect(await frontEnd.askU64(fe.GET_QUEUE_NUM)).toBe(5n);
+  frontEnd.close();
+});
+
+test('a front end that comes behind others that all stop within a message is served when the first has lost its place', async () => {
+  await using harness = Harness.started();
+  const halting = Array.from({ length: 5 }, () => fe.FrontEnd.connect(harness.path));
+  for (const frontEnd of halting) frontEnd.sendBytes(Uint8Array.of(1, 0));
+  const next = fe.FrontEnd.connect(harness.path);
+  expect(await next.askU64(fe.GET_QUEUE_NUM)).toBe(5n);
+  for (const frontEnd of [...halting, next]) frontEnd.close();
+});
+
 test('a second front end is refused with one line while the first stays', async () => {
   await using harness = Harness.started();
   const first = harness.connect();
