@@ -4,15 +4,14 @@ import type { Route } from '../../src/vmm/kvm.js';
 import { SLEEP_TYPE_OFF } from './acpi.js';
 import { loadGuest } from './boot.js';
 import {
-  FIRST_LINE_GSI,
   HIGH_MEMORY,
   IDENTITY_MAP,
-  LINE_GSIS,
   PCI_MEMORY,
   PM_CONTROL,
   PM_EVENT,
   RESET_PORT,
   TSS,
+  lineGsi,
   memoryRanges,
 } from './memoryMap.js';
 import { setCpuid, setMemoryType, startIn64Bit } from './vcpu.js';
@@ -62,7 +61,7 @@ export const x86_64Machine: MachineArch = {
   pciMemory: PCI_MEMORY,
   ecam: undefined,
   routes: routes(),
-  lineGsi: (slot) => FIRST_LINE_GSI + (slot % LINE_GSIS),
+  lineGsi,
   lineNumber: (gsi) => gsi,
   messageSender: () => undefined,
   consoleGsi: 4,

@@ -151,6 +151,22 @@ describe('ACPI tables', () => {
     );
   });
 
+  it("a slot's line is a pin of an 8259 and of the I/O APIC, and nobody else's: the same number is right with either", () => {
+    /** Timer, keyboard, cascade, both serial ports, clock, ACPI, coprocessor, disk. */
+    const taken = [0, 1, 2, 3, x86_64Machine.consoleGsi, 8, SCI, 13, 14];
+    for (let slot = 1; slot < 32; slot++) {
+      const gsi = x86_64Machine.lineGsi(slot);
+      expect(taken).not.toContain(gsi);
+      const chips = x86_64Machine.routes.flatMap((route) =>
+        route.kind === 'irqchip' && route.gsi === gsi ? [[route.chip, route.pin]] : [],
+      );
+      expect(chips).toEqual([
+        [gsi >> 3, gsi & 7],
+        [2, gsi],
+      ]);
+    }
+  });
+
   it("§6.2.2: _CRS has the bridge's memory window as the machine places registers", () => {
     const resources = named(readAml(find(1).tables.get('DSDT')!.subarray(HEADER)), '_CRS') as Buffer;
     const windows: number[][] = [];
