@@ -1,4 +1,4 @@
-/** A small Linux guest under QEMU that runs commands, on a network of its own. */
+/** A small Linux guest that runs commands, on a network of its own. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -129,11 +129,12 @@ export class Sandbox {
     const folder = await mkdtemp(join(tmpdir(), 'slipway-'));
     let stopServing = nothing;
     try {
-      const kernel = await arch.bootableKernel(options.kernel ?? pieces.vmlinux, folder);
+      const kernel = options.kernel ?? pieces.vmlinux;
+      const modules = modulesFolder(pieces, await arch.kernelRelease(kernel));
       const initramfs = join(folder, 'initramfs.cpio');
-      await writeFile(initramfs, buildInitramfs(pieces, modulesFolder(pieces, kernel.release), options.files ?? {}));
+      await writeFile(initramfs, buildInitramfs(pieces, modules, options.files ?? {}));
       if (vmm === 'kvm') {
-        const guest = await startOwn(options, arch, kernel.path, initramfs);
+        const guest = await startOwn(options, arch, kernel, initramfs);
         return new Sandbox(guest, folder, stopServing);
       }
       const attachment = await attach(options, folder);
@@ -142,7 +143,7 @@ export class Sandbox {
         accelerator,
         cpus: options.cpus ?? 1,
         memoryMiB: options.memoryMiB ?? DEFAULT_MEMORY_MIB,
-        kernel: kernel.path,
+        kernel: await arch.kernelForQemu(kernel, folder),
         initramfs,
         kernelParameters: options.kernelParameters ?? [],
         net: attachment.net,
