@@ -59,6 +59,8 @@ class HostBridge implements PciFunction {
 export class PciBus {
   /** By device number; each device has function 0 only. */
   private readonly functions = new Map<number, PciFunction>([[0, new HostBridge()]]);
+  /** Accesses to memory that no function has. */
+  unclaimedAccesses = 0;
   private configAddress = 0;
 
   /** @param ecam guest physical address of bus 0's ECAM_SIZE bytes; `undefined`: there is none */
@@ -98,6 +100,7 @@ export class PciBus {
       const place = pciFunction.config.locate(address, length);
       if (place !== undefined) return pciFunction.readBar(place.bar, place.offset, length);
     }
+    this.unclaimedAccesses++;
     return allOnes(length);
   }
 
@@ -110,6 +113,7 @@ export class PciBus {
       const place = pciFunction.config.locate(address, length);
       if (place !== undefined) return pciFunction.writeBar(place.bar, place.offset, length, value);
     }
+    this.unclaimedAccesses++;
   }
 
   private readPort(port: number, length: number): number {

@@ -10,6 +10,7 @@ import { CommandTimeoutError, SandboxClosedError, SandboxError, UsageError } fro
 import { LEAST_MEMORY_MIB, MAX_CPUS, MOST_MEMORY_MIB, wholeNumber } from '../limits.js';
 import type { Network } from '../network.js';
 import { KvmGuest } from '../vmm/kvmGuest.js';
+import type { MachineStats } from '../vmm/machine.js';
 import type { EventPaths } from '../vmm/platform.js';
 import { AgentChannel } from './agentChannel.js';
 import type { Command, CommandResult, CommandStreams } from './command.js';
@@ -166,6 +167,11 @@ export class Sandbox {
   /** The last lines of the guest's console, oldest first. */
   get consoleTail(): string[] {
     return this.#guest.consoleTail;
+  }
+
+  /** What Slipway's own VMM counted; undefined for a guest under QEMU. What its network counted, `Network.stats` tells. */
+  stats(): MachineStats | undefined {
+    return this.#guest instanceof KvmGuest ? this.#guest.stats() : undefined;
   }
 
   /**

@@ -54,6 +54,7 @@ async function signalled(
   const over = level1.run(command, { stdout, terminal: { rows: 24, columns: 80 } });
   await Promise.race([marker === undefined ? shell(UNTIL_IT_RUNS) : marked.promise, over]);
   const terminal = await shell(TERMINAL_NOW);
+  await shell('kill -USR1 $(cat /tmp/pid)');
   await shell(`kill -${signal} $(cat /tmp/pid)`);
   await over;
   return { terminal, lines: output.split(/\r?\n/) };
@@ -96,6 +97,15 @@ describe('slipway run, VMM kvm', () => {
   it('SIGTERM while a command runs: exit code 143, the terminal as it was, nothing left', () => {
     expect(outcome.running.terminal).toContain('-icanon');
     expect(outcome.running.lines).toEqual(expect.arrayContaining(['exit code 143', ...ENDED]));
+  });
+
+  it('SIGUSR1 writes the counts of the network and of the machine, and the command goes on', () => {
+    const { lines } = outcome.running;
+    const state: unknown = JSON.parse(lines.slice(lines.indexOf('{'), lines.indexOf('}') + 1).join(''));
+    expect(state).toMatchObject({
+      network: { devices: [{ connected: true, brokenQueues: 0 }] },
+      machine: { events: { doorbellExits: 0, signalledMessages: 0 }, faults: { resetsNeeded: 0 } },
+    });
   });
 
   it('SIGINT while the guest boots: exit code 130, nothing left', () => {

@@ -34,9 +34,9 @@ describeOnKvm('a machine on /dev/kvm', () => {
     await said('vCPU 1');
     await machine.pause();
     machine.sendConsole(Buffer.from('later\n'));
-    const before = machine.exits.io;
+    const before = machine.stats().exits.io;
     await new Promise((resolve) => setTimeout(resolve, 20));
-    expect(machine.exits.io).toBe(before);
+    expect(machine.stats().exits.io).toBe(before);
     machine.resume();
     expect(await machine.ended).toEqual({ kind: 'powerOff' });
     expect(text()).toMatch(/later\n$/);

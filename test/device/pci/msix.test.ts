@@ -149,6 +149,7 @@ describe('§6.8.3 sending', () => {
     driver.setVector(1, 0x1234_5678, 7, 0);
     signal(harness, 1);
     expect([driver.pending(1), harness.warnings.length]).toEqual([true, 1]);
+    expect(harness.platform.faults.refusedMessages).toBe(1);
     harness.platform.messages.refuse = false;
     driver.setVector(1, 0xfee0_0000, 7, 0);
     expect(sent(harness)).toEqual([7]);

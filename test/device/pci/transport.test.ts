@@ -148,6 +148,7 @@ describe('§2.2 features', () => {
     expect(await harness.driver.negotiate(features)).toBe(false);
     expect(harness.driver.status).toBe(3);
     expect(harness.warnings.at(-1)).toMatch(reason);
+    expect(harness.platform.faults.refusedFeatures).toBe(1);
   });
 
   it.each([
