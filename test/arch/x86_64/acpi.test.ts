@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { acpiTables } from '../../../arch/x86_64/acpi.js';
 import { x86_64Machine } from '../../../arch/x86_64/machine.js';
 import { ACPI_TABLES, HIGH_MEMORY, IO_APIC, LOCAL_APIC, SCI } from '../../../arch/x86_64/memoryMap.js';
+import { PciBus } from '../../../device/pci/bus.js';
 import { Uart } from '../../../src/vmm/uart.js';
 import type { GuestEnd } from '../../../src/vmm/vcpu.js';
 import { readAml, type Term } from './amlReader.js';
@@ -61,7 +62,7 @@ function board() {
       () => undefined,
       () => undefined,
     ),
-    pci: { read: () => 0xffff_ffff, write: () => undefined },
+    pci: new PciBus(),
     ended: (end) => ends.push(end),
   });
   return { handler, ends };

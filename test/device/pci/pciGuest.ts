@@ -81,7 +81,7 @@ export class PciGuest extends QueueGuest implements AsyncDisposable {
   }
 
   protected notify(ring: number): void {
-    void this.bus.write('memory', this.notifyAddresses.get(ring)!, 2, ring);
+    void this.bus.writeMemory(this.notifyAddresses.get(ring)!, 2, ring);
   }
 
   interrupted(ring: number): boolean {
