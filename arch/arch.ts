@@ -17,16 +17,15 @@ export interface Arch {
   /** QEMU's options for machine and processor. */
   machineOptions(accelerator: Accelerator): string[];
   /**
-   * The kernel as QEMU starts it fastest; the image itself if it can't be had that way.
+   * `uname -r` of a kernel, the name of its modules' folder; undefined if the image doesn't tell.
    * @param image path of a kernel as distributions ship it, or of an ELF vmlinux
+   * @throws {MissingPieceError} if there is no kernel at that path
+   */
+  kernelRelease(image: string): Promise<string | undefined>;
+  /**
+   * Path of the kernel as QEMU starts it fastest; of the image itself if it can't be had that way.
    * @param folder where to put what has to be made
    * @throws {MissingPieceError} if there is no kernel at that path
    */
-  bootableKernel(image: string, folder: string): Promise<BootableKernel>;
-}
-
-export interface BootableKernel {
-  readonly path: string;
-  /** `uname -r`, the name of its modules' folder; undefined if the image doesn't tell. */
-  readonly release: string | undefined;
+  kernelForQemu(image: string, folder: string): Promise<string>;
 }

@@ -1,4 +1,5 @@
 /** What a machine of Slipway's own VMM has to know about the processor, behind one interface. */
+import type { PciAccess } from '../device/pci/bus.js';
 import type { AccessHandler, GuestEnd } from '../src/vmm/vcpu.js';
 import type { Route, Vm } from '../src/vmm/kvm.js';
 import type { UartPort } from '../src/vmm/uart.js';
@@ -31,8 +32,8 @@ export interface Board {
 
 export interface BoardParts {
   readonly console: UartPort;
-  /** Takes what the board doesn't know. */
-  readonly pci: AccessHandler;
+  /** Has all memory that is neither the guest's nor the board's. */
+  readonly pci: PciAccess;
   readonly ended: (end: GuestEnd) => void;
 }
 

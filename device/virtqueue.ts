@@ -34,6 +34,9 @@ export const QUEUE_OUTSTANDING = 4;
 export const QUEUE_CHAINS = 5;
 /** Of a control queue: the queue pairs that the driver uses, as it told; 0: it tells nothing, all that are enabled. */
 export const QUEUE_ACTIVE_PAIRS = 6;
+/** Notifications by the driver, and of the driver, modulo 2^32. */
+export const QUEUE_KICKS = 7;
+export const QUEUE_INTERRUPTS = 8;
 export const QUEUE_STATE_WORDS = 16;
 
 /** Why a queue can't go on. */

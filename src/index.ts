@@ -1,6 +1,6 @@
 /** What `import … from 'slipway'` gives. */
 export { Network } from './network.js';
-export type { NetworkOptions } from './network.js';
+export type { DeviceStats, NetworkOptions, NetworkStats } from './network.js';
 export { Sandbox } from './sandbox/sandbox.js';
 export type {
   CommandResult,
@@ -23,3 +23,4 @@ export {
 } from './errors.js';
 export type { VcpuFailureReason } from './errors.js';
 export { KvmError } from './vmm/kvm.js';
+export type { MachineStats } from './vmm/machine.js';

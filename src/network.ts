@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DeviceConfig, DeviceDataPlane } from '../device/dataPlane.js';
+import { LimitedLog, type FrontLog } from '../device/limitedLog.js';
 import { VhostUserServer } from '../device/vhostUser/server.js';
 import { COUNTER_NAMES, type CounterName } from '../workers/counters.js';
 import { NoUringError, chooseEngine } from '../workers/engine/chooseEngine.js';
@@ -95,6 +96,11 @@ export interface DeviceStats {
   /** Chains that went through each receive queue, and through each transmit queue. */
   readonly receiveChains: readonly number[];
   readonly transmitChains: readonly number[];
+  /** Notifications by the driver and of it, by queue: pair 0's receive and transmit queue, pair 1's, …, the control queue. */
+  readonly kicks: readonly number[];
+  readonly interrupts: readonly number[];
+  /** How often a queue was stopped since the driver broke the rules of virtio. */
+  readonly brokenQueues: number;
 }
 
 interface Served {
@@ -118,11 +124,15 @@ export class Network implements AsyncDisposable {
   private readonly attached = new Set<Attached>();
   private closing: Promise<void> | undefined;
 
+  private readonly frontLog: FrontLog;
+
   private constructor(
     private readonly pool: Pool,
     private readonly config: Omit<DeviceConfig, 'mac'>,
-    private readonly log: Logger,
-  ) {}
+    log: Logger,
+  ) {
+    this.frontLog = { info: (message) => log.info(message), warn: (message) => log.warn(message) };
+  }
 
   /**
    * Starts the workers.
@@ -175,14 +185,13 @@ export class Network implements AsyncDisposable {
     const pairs = wholeNumber('queues', options.queues ?? this.config.pairs, 1, this.config.pairs);
     const config: DeviceConfig = { mac: GUEST_MAC, mtu: this.config.mtu, pairs };
     const device = await this.pool.attach(config);
-    const { log } = this;
     const { path } = options;
     const server = new VhostUserServer({
       path,
       mode: options.mode ?? 'server',
       device,
       config,
-      log: { info: (message) => log.info(message), warn: (message) => log.warn(message) },
+      log: this.frontLog,
     });
     try {
       server.start();
@@ -208,7 +217,7 @@ export class Network implements AsyncDisposable {
     const device = await this.pool.attach(config);
     const attached: Attached = { device, networkClosed: options.networkClosed ?? (() => undefined) };
     this.attached.add(attached);
-    const { log } = this;
+    const log = new LimitedLog(this.frontLog, 'a guest');
     return {
       device,
       config,
@@ -276,12 +285,16 @@ export class Network implements AsyncDisposable {
 }
 
 function deviceStats(path: string | undefined, device: PoolDevice, connected: boolean): DeviceStats {
-  const chains = device.chains();
+  const queues = device.queues();
+  const data = queues.slice(0, -1).map(({ chains }) => chains);
   return {
     path,
     connected,
-    receiveChains: chains.filter((_, queue) => queue % 2 === 0),
-    transmitChains: chains.filter((_, queue) => queue % 2 === 1),
+    receiveChains: data.filter((_, queue) => queue % 2 === 0),
+    transmitChains: data.filter((_, queue) => queue % 2 === 1),
+    kicks: queues.map(({ kicks }) => kicks),
+    interrupts: queues.map(({ interrupts }) => interrupts),
+    brokenQueues: device.brokenQueues,
   };
 }
 

@@ -20,9 +20,18 @@ describe('a device of a VMM in this process', () => {
     const guest = await PciGuest.open(attached.device, attached.config);
     await guest.setPairs(2);
     expect(await guest.askOn(1)).toEqual([1]);
-    expect(network.stats().devices).toEqual([
-      { path: undefined, connected: true, receiveChains: [0, 1], transmitChains: [0, 1] },
-    ]);
+    const [device] = network.stats().devices;
+    expect(device).toMatchObject({
+      path: undefined,
+      connected: true,
+      receiveChains: [0, 1],
+      transmitChains: [0, 1],
+      brokenQueues: 0,
+    });
+    // Pair 0 lies still; pair 1 sent a frame and received one; the control queue was told the number of pairs.
+    const told = expect.toSatisfy((count: number) => count > 0);
+    expect(device!.kicks).toEqual([expect.any(Number), 0, expect.any(Number), told, told]);
+    expect(device!.interrupts).toEqual([0, 0, told, expect.any(Number), told]);
     await guest[Symbol.asyncDispose]();
     await attached.detach();
     expect(network.stats().devices).toEqual([]);

@@ -5,7 +5,7 @@
  * All that must outlive the thread lies in shared memory or in the kernel, so a worker that died is replaced by one that
  * is constructed over the same memory.
  */
-import { BROKEN_CALL, QUEUE_CURRENT } from '../device/virtqueue.js';
+import { BROKEN_CALL, QUEUE_CURRENT, QUEUE_INTERRUPTS, QUEUE_KICKS } from '../device/virtqueue.js';
 import type { Addon } from '../src/native/addon.js';
 import { ControlQueueServer } from './controlQueueServer.js';
 import { C, type Counters } from './counters.js';
@@ -316,6 +316,7 @@ export class PollWorker implements TcpHost {
     const queue = this.devices[device]?.queues[index];
     if (queue === undefined || !queue.started) return;
     this.counters[C.kicks]!++;
+    queue.state[QUEUE_KICKS]!++;
     if (queue.receive === undefined) queue.active = true;
     else this.flows.wakeWaiting();
   }
@@ -395,6 +396,7 @@ export class PollWorker implements TcpHost {
   private interrupt(queue: QueueView): void {
     if (queue.callFd < 0) return;
     this.counters[C.interrupts]!++;
+    queue.state[QUEUE_INTERRUPTS]!++;
     // Only a write that was waiting is interrupted: see stuckCalls.ts.
     if (this.engine.signal(queue.callFd) === -EINTR) queue.virtqueue.broken = BROKEN_CALL;
   }

@@ -4,7 +4,7 @@ import type { DeviceConfig, DeviceDataPlane, MemoryRegion, VirtqueueSetup } from
 import type { MemoryWindow } from '../device/guestMemory.js';
 import { MAX_WINDOWS } from '../device/guestMemory.js';
 import type { NetState } from '../device/netState.js';
-import { QUEUE_CHAINS } from '../device/virtqueue.js';
+import { QUEUE_CHAINS, QUEUE_INTERRUPTS, QUEUE_KICKS } from '../device/virtqueue.js';
 import {
   CONTROL_ATTACH,
   CONTROL_CALL_FD,
@@ -27,6 +27,15 @@ interface RunningQueue {
   enabled: boolean;
 }
 
+export interface QueueCounts {
+  /** Chains that the driver has been shown as used. */
+  readonly chains: number;
+  /** Notifications by the driver (doorbells) that reached the worker; several may have come as one. */
+  readonly kicks: number;
+  /** Notifications of the driver: signals of the queue's call eventfd. */
+  readonly interrupts: number;
+}
+
 /** The kernel refused to map guest memory. */
 export class MemoryMapError extends Error {
   override readonly name = 'MemoryMapError';
@@ -43,6 +52,8 @@ export class MemoryMapError extends Error {
 export class PoolDevice implements DeviceDataPlane {
   onQueueBroken: (index: number, reason: string) => void = () => undefined;
   readonly net: NetState;
+  /** How often a queue was stopped since the driver broke the rules. */
+  brokenQueues = 0;
   private readonly running = new Map<number, RunningQueue>();
   /** What all workers have mapped. */
   private regions: readonly MemoryRegion[] = [];
@@ -180,13 +191,16 @@ export class PoolDevice implements DeviceDataPlane {
   /** A worker found that the driver broke the rules. */
   broke(index: number, reason: string): void {
     this.running.delete(index);
+    this.brokenQueues++;
     this.onQueueBroken(index, reason);
   }
 
-  /** Chains used so far, by queue. */
-  chains(): number[] {
-    return Array.from({ length: 2 * this.pairs }, (_, queue) => {
-      return queueState(this.pool.memory, this.number, queue)[QUEUE_CHAINS]! >>> 0;
+  /** What went through each queue so far, modulo 2^32; the control queue is the last. */
+  queues(): QueueCounts[] {
+    return Array.from({ length: 2 * this.pairs + 1 }, (_, queue) => {
+      const state = queueState(this.pool.memory, this.number, queue);
+      const count = (place: number): number => state[place]! >>> 0;
+      return { chains: count(QUEUE_CHAINS), kicks: count(QUEUE_KICKS), interrupts: count(QUEUE_INTERRUPTS) };
     });
   }
 

@@ -7,9 +7,7 @@
 import * as aml from './aml.js';
 import {
   ACPI_TABLES,
-  FIRST_LINE_GSI,
   IO_APIC,
-  LINE_GSIS,
   LOCAL_APIC,
   PCI_MEMORY,
   PM_CONTROL,
@@ -17,6 +15,7 @@ import {
   RESET_PORT,
   RESET_VALUE,
   SCI,
+  lineGsi,
 } from './memoryMap.js';
 
 const SYSTEM_IO = 1;
@@ -134,8 +133,8 @@ function madtBody(cpus: number): Buffer {
 function dsdtBody(): Buffer {
   const lines = Array.from({ length: PCI_SLOTS - 1 }, (_, n) => {
     const slot = n + 1;
-    const gsi = FIRST_LINE_GSI + (slot % LINE_GSIS);
-    return aml.packageOf(aml.integer(slot * 0x1_0000 + 0xffff), aml.integer(0), aml.integer(0), aml.integer(gsi));
+    const line = aml.integer(lineGsi(slot));
+    return aml.packageOf(aml.integer(slot * 0x1_0000 + 0xffff), aml.integer(0), aml.integer(0), line);
   });
   const bridge = aml.device(
     'PCI0',

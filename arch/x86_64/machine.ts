@@ -3,16 +3,16 @@ import type { BoardParts, Board, MachineArch } from '../machine.js';
 import type { Route } from '../../src/vmm/kvm.js';
 import { SLEEP_TYPE_OFF } from './acpi.js';
 import { loadGuest } from './boot.js';
+import { ConfigPorts } from './configPorts.js';
 import {
-  FIRST_LINE_GSI,
   HIGH_MEMORY,
   IDENTITY_MAP,
-  LINE_GSIS,
   PCI_MEMORY,
   PM_CONTROL,
   PM_EVENT,
   RESET_PORT,
   TSS,
+  lineGsi,
   memoryRanges,
 } from './memoryMap.js';
 import { setCpuid, setMemoryType, startIn64Bit } from './vcpu.js';
@@ -62,7 +62,7 @@ export const x86_64Machine: MachineArch = {
   pciMemory: PCI_MEMORY,
   ecam: undefined,
   routes: routes(),
-  lineGsi: (slot) => FIRST_LINE_GSI + (slot % LINE_GSIS),
+  lineGsi,
   lineNumber: (gsi) => gsi,
   messageSender: () => undefined,
   consoleGsi: 4,
@@ -93,19 +93,24 @@ class X86Board implements Board {
     write: this.write.bind(this),
   };
   private readonly pmEnable = new Uint8Array(2);
+  private readonly configPorts: ConfigPorts;
 
-  constructor(private readonly parts: BoardParts) {}
+  constructor(private readonly parts: BoardParts) {
+    this.configPorts = new ConfigPorts(parts.pci);
+  }
 
   private read(space: 'io' | 'memory', address: number, length: number): number {
-    if (space === 'memory' || !isOnBoard(address, length)) return this.parts.pci.read(space, address, length);
+    if (space === 'memory') return this.parts.pci.readMemory(address, length);
+    if (!isOnBoard(address, length)) return this.configPorts.read(address, length);
     let value = 0;
     for (let n = 0; n < length; n++) value += this.readPort(address + n) * 2 ** (8 * n);
     return value;
   }
 
   private write(space: 'io' | 'memory', address: number, length: number, value: number): void | Promise<void> {
-    if (space === 'io' && address === RESET_PORT && length === 1) return this.resetWritten(value);
-    if (space === 'memory' || !isOnBoard(address, length)) return this.parts.pci.write(space, address, length, value);
+    if (space === 'memory') return this.parts.pci.writeMemory(address, length, value);
+    if (address === RESET_PORT && length === 1) return this.resetWritten(value);
+    if (!isOnBoard(address, length)) return this.configPorts.write(address, length, value);
     for (let n = 0; n < length; n++) this.writePort(address + n, (value >>> (8 * n)) & 0xff);
   }
 

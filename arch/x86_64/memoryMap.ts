@@ -33,9 +33,15 @@ export const RESET_VALUE = 6;
 /** The ACPI interrupt, which nothing here raises. */
 export const SCI = 9;
 
-/** GSIs of slots' INTx: the I/O APIC's pins behind those of the ISA bus. */
-export const FIRST_LINE_GSI = 16;
-export const LINE_GSIS = 8;
+/**
+ * GSIs of slots' INTx: pins that nothing on the ISA bus has, of the I/O APIC and of the 8259s alike. So the number that a
+ * slot's Interrupt Line register and ACPI name is right whichever of the two an operating system uses.
+ */
+const LINE_GSIS = [5, 10, 11, 12] as const;
+
+export function lineGsi(slot: number): number {
+  return LINE_GSIS[slot % LINE_GSIS.length]!;
+}
 
 /** The longest piece that one mapping holds. */
 const WINDOW = 4 * GIB;

@@ -1,7 +1,7 @@
 /** x86-64 under QEMU: machine, processor, kernel image. */
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Accelerator, Arch, BootableKernel } from '../arch.js';
+import type { Accelerator, Arch } from '../arch.js';
 import { bzImageRelease, elfRelease, extractVmlinux, kernelFormat } from './kernelImage.js';
 
 export const x86_64: Arch = {
@@ -11,7 +11,8 @@ export const x86_64: Arch = {
   canUseKvm: () => obstacle() === undefined,
   kvmObstacle: () => obstacle(),
   machineOptions,
-  bootableKernel,
+  kernelRelease,
+  kernelForQemu,
 };
 
 const obstacle = (): string | undefined => kvmObstacle(readFileSync('/proc/cpuinfo', 'utf8'));
@@ -51,10 +52,13 @@ function machineOptions(accelerator: Accelerator): string[] {
   return [...machine, '-accel', 'tcg,thread=multi', '-cpu', 'max,-erms,-fsrm,-smap'];
 }
 
-/** An ELF kernel starts by PVH, straight in protected mode; a bzImage would first unpack itself. */
-async function bootableKernel(image: string, folder: string): Promise<BootableKernel> {
-  if ((await kernelFormat(image)) === 'elf') return { path: image, release: await elfRelease(image) };
-  const release = await bzImageRelease(image);
+async function kernelRelease(image: string): Promise<string | undefined> {
+  return (await kernelFormat(image)) === 'elf' ? elfRelease(image) : bzImageRelease(image);
+}
+
+/** An ELF kernel starts by PVH, straight in protected mode; a bzImage would first unpack itself, emulated. */
+async function kernelForQemu(image: string, folder: string): Promise<string> {
+  if ((await kernelFormat(image)) === 'elf') return image;
   const path = join(folder, 'vmlinux');
-  return { path: (await extractVmlinux(image, path)) ? path : image, release };
+  return (await extractVmlinux(image, path)) ? path : image;
 }

@@ -9,6 +9,7 @@ import type { MemoryRegion, QueuePlane } from '../dataPlane.js';
 import { VIRTIO_F_RING_RESET } from '../features.js';
 import type { VirtioInterrupts } from './interrupts.js';
 import type { VirtioModel } from '../model.js';
+import type { DriverFaults } from './platform.js';
 import type { QueueRegisters } from './queueRegisters.js';
 
 export const STATUS_ACKNOWLEDGE = 1;
@@ -23,6 +24,7 @@ export interface LifecycleOptions {
   readonly model: VirtioModel;
   readonly memory: readonly MemoryRegion[];
   readonly warn: (message: string) => void;
+  readonly faults: DriverFaults;
   /** Whether the function may access memory (PCI's Bus Master bit). */
   readonly mayAccessMemory: () => boolean;
 }
@@ -130,6 +132,7 @@ export class Lifecycle {
   private acceptFeatures(): boolean {
     const fault = this.options.model.featuresFault(this.driverFeatures);
     if (fault === undefined) return true;
+    this.options.faults.refusedFeatures++;
     this.options.warn(`the driver's features are refused: ${fault}`);
     return false;
   }
@@ -231,6 +234,7 @@ export class Lifecycle {
 
   /** §2.1.2: the driver is told by the bit and, once it is ready, by a configuration change notification. */
   private needReset(reason: string): void {
+    this.options.faults.resetsNeeded++;
     this.options.warn(`the driver has to reset the device: ${reason}`);
     this.status |= STATUS_NEEDS_RESET;
     this.configChanged();

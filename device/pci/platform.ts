@@ -44,10 +44,21 @@ export interface EventCounts {
   lineChanges: number;
 }
 
+/** What drivers did that they must not; each is said in the log too. */
+export interface DriverFaults {
+  /** Sets of features that were refused at FEATURES_OK (virtio 1.2 §3.1.1). */
+  refusedFeatures: number;
+  /** Rules broken so that the device has to be reset (§2.1.2, DEVICE_NEEDS_RESET). */
+  resetsNeeded: number;
+  /** MSI-X vectors whose message the interrupt controller doesn't take. */
+  refusedMessages: number;
+}
+
 export interface Platform {
   interrupts(vectors: number): MessageInterrupts;
   readonly line: LineInterrupt;
   /** `undefined`: notifications come as writes to memory, and the device signals its kick eventfd itself. */
   readonly doorbells: Doorbells | undefined;
   readonly counts: EventCounts;
+  readonly faults: DriverFaults;
 }

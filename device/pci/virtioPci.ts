@@ -73,12 +73,19 @@ export class VirtioPci implements PciFunction {
     const vectors = model.queues + 1;
     const messages = platform.interrupts(vectors);
     const place = { bar: BAR, tableOffset: MSIX_TABLE, pendingOffset: MSIX_PENDING };
-    this.msix = new Msix(this.config, messages, vectors, place, warn);
+    this.msix = new Msix(this.config, messages, vectors, place, (message) => {
+      platform.faults.refusedMessages++;
+      warn(message);
+    });
     this.access = new ConfigAccess(this.config, this.addCapabilities(model));
     this.interrupts = new VirtioInterrupts(addon, this.config, this.msix, messages, platform.line);
     const mayAccessMemory = (): boolean => this.config.busMaster;
     const queues = this.kickFds.map((fd) => new QueueRegisters(QUEUE_SIZE, fd));
-    this.life = new Lifecycle({ model, memory, warn, mayAccessMemory }, queues, this.interrupts);
+    this.life = new Lifecycle(
+      { model, memory, warn, faults: platform.faults, mayAccessMemory },
+      queues,
+      this.interrupts,
+    );
     this.common = commonConfig(this.life, this.interrupts, model);
     this.notify = new NotifyArea(addon, platform, model.plane, this.kickFds, warn);
   }

@@ -6,10 +6,10 @@ import { lstatSync, unlinkSync } from 'node:fs';
 import { addon as nativeAddon } from '../../src/native/addon.js';
 import type { Addon, FdWatcher } from '../../src/native/addon.js';
 import type { DeviceConfig, DeviceDataPlane } from '../dataPlane.js';
+import { LimitedLog, type FrontLog } from '../limitedLog.js';
 import { errorCode, errorText } from './errors.js';
-import { LimitedLog } from './limitedLog.js';
 import { VhostUserSession } from './session.js';
-import type { SessionEnd, VhostUserLog } from './session.js';
+import type { SessionEnd } from './session.js';
 import { listenOn, socketError } from './socketFile.js';
 
 /**
@@ -40,7 +40,7 @@ export interface VhostUserServerOptions {
   readonly mode: 'server' | 'client';
   readonly device: DeviceDataPlane;
   readonly config: DeviceConfig;
-  readonly log: VhostUserLog;
+  readonly log: FrontLog;
   readonly onConnect?: () => void;
   /** Called once the front end's memory, rings and descriptors are released. */
   readonly onDisconnect?: () => void;
@@ -77,7 +77,7 @@ export class VhostUserServer {
   private readonly options: VhostUserServerOptions;
 
   constructor(options: VhostUserServerOptions) {
-    this.options = { ...options, log: new LimitedLog(options.log) };
+    this.options = { ...options, log: new LimitedLog(options.log, 'vhost-user') };
     this.addon = options.addon ?? nativeAddon;
   }
 

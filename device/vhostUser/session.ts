@@ -11,6 +11,7 @@
 import type { Addon } from '../../src/native/addon.js';
 import type { DeviceConfig, DeviceDataPlane } from '../dataPlane.js';
 import { DEVICE_FEATURES, featuresFault, usableFeatures, VHOST_USER_F_PROTOCOL_FEATURES } from '../features.js';
+import type { FrontLog } from '../limitedLog.js';
 import { NET_CONFIG_SIZE, netConfigSpace } from '../netConfig.js';
 import { errorText, VhostUserProtocolError, VhostUserRequestError } from './errors.js';
 import { checkedRegion, MemoryTable } from './memoryTable.js';
@@ -21,12 +22,6 @@ import { NO_FD } from './vring.js';
 import { Vrings } from './vrings.js';
 
 const { Request } = wire;
-
-/** Where sessions and the server write their lines; pino's loggers are such. */
-export interface VhostUserLog {
-  info(message: string): void;
-  warn(message: string): void;
-}
 
 /** How a connection ended. */
 export interface SessionEnd {
@@ -64,7 +59,7 @@ export class VhostUserSession {
     fd: number,
     private readonly dataPlane: DeviceDataPlane,
     config: DeviceConfig,
-    private readonly log: VhostUserLog,
+    private readonly log: FrontLog,
     /** Called once, when the front end has shared its memory. */
     private readonly onSetUp: () => void = () => undefined,
   ) {

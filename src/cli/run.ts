@@ -14,7 +14,8 @@ const SIGPIPE = 13;
 const ENDING_SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1 } as const;
 
 /**
- * Boots a guest, runs the command, and sets the process's exit code to the command's.
+ * Boots a guest, runs the command, and sets the process's exit code to the command's. SIGUSR1 writes the state of the network
+ * and of Slipway's own VMM to standard error.
  * @param command a shell if empty
  */
 export async function run(config: RunConfig, command: readonly string[]): Promise<void> {
@@ -24,11 +25,16 @@ export async function run(config: RunConfig, command: readonly string[]): Promis
     process.exitCode = code;
     abort.abort();
   });
+  let state: () => object = booting;
+  const dump = (): void => void process.stderr.write(`${JSON.stringify(state(), undefined, 2)}\n`);
+  process.on('SIGUSR1', dump);
   try {
     const queues = config.queues ?? config.cpus;
     await using network = await Network.create(networkOptions(config, queues, log));
+    state = () => ({ network: network.dump() });
     log.info({ cpus: config.cpus, queues }, 'booting a guest');
     await using sandbox = await Sandbox.start(sandboxOptions(config, network, queues), abort.signal);
+    state = () => ({ network: network.dump(), machine: sandbox.stats() });
     if (sandbox.networkComplaint !== '') log.warn(`the guest has no network: ${sandbox.networkComplaint}`);
     abort.signal.addEventListener('abort', () => void sandbox.close());
     process.exitCode = await runCommand(sandbox, command.length === 0 ? SHELL : command);
@@ -36,9 +42,12 @@ export async function run(config: RunConfig, command: readonly string[]): Promis
     // A signal from outside is no failure: the exit code says all.
     if (!abort.signal.aborted) throw error;
   } finally {
+    process.off('SIGUSR1', dump);
     stopListening();
   }
 }
+
+const booting = (): object => ({});
 
 function sandboxOptions(config: RunConfig, network: Network, queues: number): Parameters<typeof Sandbox.start>[0] {
   return {

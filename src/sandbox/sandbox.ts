@@ -1,4 +1,4 @@
-/** A small Linux guest under QEMU that runs commands, on a network of its own. */
+/** A small Linux guest that runs commands, on a network of its own. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,6 +10,7 @@ import { CommandTimeoutError, SandboxClosedError, SandboxError, UsageError } fro
 import { LEAST_MEMORY_MIB, MAX_CPUS, MOST_MEMORY_MIB, wholeNumber } from '../limits.js';
 import type { Network } from '../network.js';
 import { KvmGuest } from '../vmm/kvmGuest.js';
+import type { MachineStats } from '../vmm/machine.js';
 import type { EventPaths } from '../vmm/platform.js';
 import { AgentChannel } from './agentChannel.js';
 import type { Command, CommandResult, CommandStreams } from './command.js';
@@ -129,11 +130,12 @@ export class Sandbox {
     const folder = await mkdtemp(join(tmpdir(), 'slipway-'));
     let stopServing = nothing;
     try {
-      const kernel = await arch.bootableKernel(options.kernel ?? pieces.vmlinux, folder);
+      const kernel = options.kernel ?? pieces.vmlinux;
+      const modules = modulesFolder(pieces, await arch.kernelRelease(kernel));
       const initramfs = join(folder, 'initramfs.cpio');
-      await writeFile(initramfs, buildInitramfs(pieces, modulesFolder(pieces, kernel.release), options.files ?? {}));
+      await writeFile(initramfs, buildInitramfs(pieces, modules, options.files ?? {}));
       if (vmm === 'kvm') {
-        const guest = await startOwn(options, arch, kernel.path, initramfs);
+        const guest = await startOwn(options, arch, kernel, initramfs);
         return new Sandbox(guest, folder, stopServing);
       }
       const attachment = await attach(options, folder);
@@ -142,7 +144,7 @@ export class Sandbox {
         accelerator,
         cpus: options.cpus ?? 1,
         memoryMiB: options.memoryMiB ?? DEFAULT_MEMORY_MIB,
-        kernel: kernel.path,
+        kernel: await arch.kernelForQemu(kernel, folder),
         initramfs,
         kernelParameters: options.kernelParameters ?? [],
         net: attachment.net,
@@ -165,6 +167,11 @@ export class Sandbox {
   /** The last lines of the guest's console, oldest first. */
   get consoleTail(): string[] {
     return this.#guest.consoleTail;
+  }
+
+  /** What Slipway's own VMM counted; undefined for a guest under QEMU. What its network counted, `Network.stats` tells. */
+  stats(): MachineStats | undefined {
+    return this.#guest instanceof KvmGuest ? this.#guest.stats() : undefined;
   }
 
   /**

@@ -1,16 +1,15 @@
 /** A sandbox's guest on Slipway's own VMM, with the face that a guest under QEMU has. */
 import { Duplex, type Writable } from 'node:stream';
 import type { MachineArch } from '../../arch/machine.js';
-import type { EventCounts } from '../../device/pci/platform.js';
 import { VirtioConsolePci } from '../../device/pci/virtioConsolePci.js';
 import { VirtioNetPci } from '../../device/pci/virtioNetPci.js';
 import { SandboxError, VcpuError } from '../errors.js';
 import { addon } from '../native/addon.js';
 import type { Network } from '../network.js';
 import { GuestConsole } from '../sandbox/guestConsole.js';
-import { Machine } from './machine.js';
+import { Machine, type MachineStats } from './machine.js';
 import { describePaths, type EventPaths } from './platform.js';
-import type { ExitCounts, GuestEnd } from './vcpu.js';
+import type { GuestEnd } from './vcpu.js';
 
 export interface KvmGuestOptions {
   readonly arch: MachineArch;
@@ -79,14 +78,8 @@ export class KvmGuest {
     return this.console.lines();
   }
 
-  /** Exits of its vCPUs to this process so far. */
-  get exits(): Readonly<ExitCounts> {
-    return this.machine.exits;
-  }
-
-  /** What its devices' events took another way than KVM's eventfds for; all zero where those are used. */
-  get events(): Readonly<EventCounts> {
-    return this.machine.events;
+  stats(): MachineStats {
+    return this.machine.stats();
   }
 
   /** Ends the guest, whatever it does, and resolves when it is gone. */

@@ -3,7 +3,7 @@ import type { MachineArch } from '../../arch/machine.js';
 import type { MemoryRegion } from '../../device/dataPlane.js';
 import { MAX_WINDOWS } from '../../device/guestMemory.js';
 import { PciBus, type PciFunction } from '../../device/pci/bus.js';
-import type { EventCounts, Platform } from '../../device/pci/platform.js';
+import type { DriverFaults, EventCounts, Platform } from '../../device/pci/platform.js';
 import type { Addon, FdWatcher } from '../native/addon.js';
 import { SlipwayError, describeError } from '../errors.js';
 import { wholeNumber } from '../limits.js';
@@ -28,6 +28,21 @@ export interface MachineOptions {
   readonly paths?: Partial<EventPaths> | undefined;
   /** What stands for /dev/kvm. */
   readonly device?: string | undefined;
+}
+
+/** What a machine counted. */
+export interface MachineStats {
+  /** Exits of its vCPUs to this process, by kind. */
+  readonly exits: Readonly<ExitCounts>;
+  /** Events of its devices that took another way than KVM's eventfds; all zero where those are used. */
+  readonly events: Readonly<EventCounts>;
+  readonly faults: GuestFaults;
+}
+
+/** What its guest did that it must not, or that nothing answers. */
+export interface GuestFaults extends Readonly<DriverFaults> {
+  /** Reads and writes of memory where there is neither memory nor a device. */
+  readonly unclaimedAccesses: number;
 }
 
 /** A PCI function that has something to give back. */
@@ -72,10 +87,9 @@ class Undo {
 }
 
 export class Machine implements AsyncDisposable {
-  /** Exits to this process so far. */
-  readonly exits: ExitCounts = { io: 0, mmio: 0, interrupted: 0, other: 0 };
   /** Resolves when the guest has ended or the machine was closed. */
   readonly ended: Promise<GuestEnd>;
+  readonly #exits: ExitCounts = { io: 0, mmio: 0, interrupted: 0, other: 0 };
   readonly #ended = new Deferred<GuestEnd>();
   readonly #undo = new Undo();
   readonly #bus: PciBus;
@@ -163,7 +177,7 @@ export class Machine implements AsyncDisposable {
     const { runSize } = this.#vm;
     for (let id = 0; id < cpus; id++) {
       const fd = this.#vm.createVcpu(id);
-      const vcpu = new Vcpu({ addon, id, fd, runSize, exits, handler, counts: this.exits, ended });
+      const vcpu = new Vcpu({ addon, id, fd, runSize, exits, handler, counts: this.#exits, ended });
       this.#vcpus.push(vcpu);
       arch.prepareVcpu(this.#vm, fd, id, cpus, entry);
     }
@@ -174,9 +188,11 @@ export class Machine implements AsyncDisposable {
     return this.#memory;
   }
 
-  /** What its devices' events took another way than KVM's eventfds for; all zero where those are used. */
-  get events(): Readonly<EventCounts> {
-    return this.#gsis.counts;
+  /** What it counted so far. */
+  stats(): MachineStats {
+    const { counts, faults } = this.#gsis;
+    const { unclaimedAccesses } = this.#bus;
+    return { exits: { ...this.#exits }, events: { ...counts }, faults: { ...faults, unclaimedAccesses } };
   }
 
   /** What its devices use. */

@@ -1,5 +1,12 @@
 /** The way of a PCI device's interrupts and doorbells through KVM, and the way around where KVM lacks an eventfd. */
-import type { Doorbells, EventCounts, LineInterrupt, MessageInterrupts, Platform } from '../../device/pci/platform.js';
+import type {
+  Doorbells,
+  DriverFaults,
+  EventCounts,
+  LineInterrupt,
+  MessageInterrupts,
+  Platform,
+} from '../../device/pci/platform.js';
 import type { FdWatcher } from '../native/addon.js';
 import { KVM_CAP, KvmError, type Message, type Route, type Vm } from './kvm.js';
 
@@ -69,9 +76,10 @@ export function describePaths({ irqfd, resample, ioeventfd }: EventPaths): strin
   return `interrupts by ${interrupts}, INTx by ${lines}, doorbells by ${ioeventfd ? 'KVM_IOEVENTFD' : 'exits'}`;
 }
 
-/** The machine's GSIs: those of its interrupt controller, and one for each MSI-X vector. */
+/** The machine's GSIs: those of its interrupt controller, and one for each MSI-X vector. With what its devices count. */
 export class GsiTable {
   readonly counts: EventCounts = { doorbellExits: 0, signalledMessages: 0, lostMessages: 0, lineChanges: 0 };
+  readonly faults: DriverFaults = { refusedFeatures: 0, resetsNeeded: 0, refusedMessages: 0 };
   private messages: ReadonlyMap<number, Route> = new Map();
   /** How many devices hold a line that `setLine` raised. */
   private readonly holders = new Map<number, number>();
@@ -134,6 +142,7 @@ export class KvmPlatform implements Platform {
   readonly line: LineInterrupt;
   readonly doorbells: Doorbells | undefined;
   readonly counts: EventCounts;
+  readonly faults: DriverFaults;
   private readonly closers: (() => void)[] = [];
 
   /**
@@ -148,6 +157,7 @@ export class KvmPlatform implements Platform {
   ) {
     const { vm } = gsis;
     this.counts = gsis.counts;
+    this.faults = gsis.faults;
     if (paths.resample) {
       const line = new ResampledLine(vm, lineGsi);
       this.closers.push(() => line.close());

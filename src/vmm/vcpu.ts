@@ -20,9 +20,13 @@ export type GuestEnd =
 
 /** Exits of all vCPUs to this process, by reason. */
 export interface ExitCounts {
+  /** Accesses to ports, each string of them once. */
   io: number;
+  /** Accesses to memory that is none: registers of devices. */
   mmio: number;
+  /** Made to stop by this process, and interrupted. */
   interrupted: number;
+  /** All others: the guest's end. */
   other: number;
 }
 

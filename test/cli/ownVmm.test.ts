@@ -1,5 +1,6 @@
 /** `slipway run --vmm kvm` with what can't be: in a mount namespace whose /proc/cpuinfo has svm, and whose /dev/kvm is what a test says. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { packageRoot } from '../../src/packageRoot.js';
 import { elf } from '../arch/x86_64/images.js';
 import { BareMetal, describeOnKvm } from '../vmm/bareMetal.js';
+import { STUCK } from '../vmm/stuck.js';
 
 const MIB = 2 ** 20;
 const UNSHARE = ['--user', '--map-root-user', '--mount', '--', 'sh', '-ec'];
@@ -38,8 +40,10 @@ describe.skipIf(noNamespaces)('slipway run --vmm kvm (skipped where there are no
     rmSync(folder, { recursive: true, force: true });
   });
 
-  /** Runs it without the capabilities by which root opens everything. */
-  const run = (args: readonly string[], device: keyof typeof DEVICES = 'itself') => {
+  const env = { ...process.env, SLIPWAY_DEBUG: '' };
+
+  /** unshare's arguments that run it without the capabilities by which root opens everything. */
+  const invocation = (args: readonly string[], device: keyof typeof DEVICES = 'itself'): string[] => {
     const scratch = mkdtempSync(join(folder, 'run-'));
     const script = `folder="$1"; shift
       mount --bind "$folder/../cpuinfo" /proc/cpuinfo
@@ -47,12 +51,11 @@ describe.skipIf(noNamespaces)('slipway run --vmm kvm (skipped where there are no
       exec setpriv --bounding-set=${CAPABILITIES} --inh-caps=${CAPABILITIES} "$@"`;
     const main = join(packageRoot(), 'dist/src/cli/main.js');
     const command = [process.execPath, main, 'run', '--vmm', 'kvm', ...args];
-    return spawnSync('unshare', [...UNSHARE, script, 'sh', scratch, ...command], {
-      encoding: 'utf8',
-      env: { ...process.env, SLIPWAY_DEBUG: '' },
-      timeout: 50_000,
-    });
+    return [...UNSHARE, script, 'sh', scratch, ...command];
   };
+
+  const run = (...options: Parameters<typeof invocation>) =>
+    spawnSync('unshare', invocation(...options), { encoding: 'utf8', env, timeout: 50_000 });
 
   const expectOneLine = ({ status, stdout, stderr }: ReturnType<typeof run>, complaint: RegExp): void => {
     expect(stderr).toMatch(complaint);
@@ -78,6 +81,21 @@ describe.skipIf(noNamespaces)('slipway run --vmm kvm (skipped where there are no
       return path;
     };
     const big = elf({ segments: [{ address: 0x10_0000n, memorySize: 100n * BigInt(MIB) }] });
+
+    it.each([
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+      ['SIGHUP', 129],
+    ] as const)('%s ends a guest that hangs with its interrupts off, with exit code %i', async (signal, exitCode) => {
+      const args = ['--kernel', guests.write('stuck', STUCK), '--memory', '64', '--console', '--', 'true'];
+      // unshare becomes the program itself.
+      const child = spawn('unshare', invocation(args), { env, timeout: 50_000, killSignal: 'SIGKILL' });
+      const ended = once(child, 'close');
+      const [said] = (await once(child.stderr, 'data')) as [Buffer];
+      expect(said.toString()).toBe('!');
+      child.kill(signal);
+      expect(await ended).toEqual([exitCode, null]);
+    });
 
     it.each<[string, () => string[], RegExp]>([
       ['no kernel', () => ['--kernel', '/nonexistent/kernel'], /cannot read the kernel \/nonexistent\/kernel/],

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -31,6 +32,20 @@ describe('slipway run', () => {
     expect(stderr).toBe('bad\n');
     expect(stdout).toMatch(/^input\npayload\n(..:){5}..\ndefault via 10\.0\.2\.2/);
     expect(exitCode).toBe(7);
+  });
+
+  it('writes its state to standard error on SIGUSR1 and goes on', async () => {
+    const { child, outcome } = startSlipway(
+      ['run', '--vmm', 'qemu', '--', 'sh', '-c', 'echo up; cat > /dev/null'],
+      undefined,
+    );
+    await once(child.stdout!, 'data');
+    child.kill('SIGUSR1');
+    const [state] = (await once(child.stderr!, 'data')) as [Buffer];
+    child.kill('SIGTERM');
+    expect(await outcome).toMatchObject({ exitCode: 143, stderr: state.toString() });
+    // QEMU counts for itself.
+    expect(JSON.parse(state.toString())).toMatchObject({ network: { devices: [{ connected: true }] } });
   });
 
   it('ends with 128 + the signal when it is interrupted while booting, and takes QEMU with it', async () => {

@@ -12,8 +12,9 @@ export class ControlGuest extends QueueGuest {
   private constructor(
     readonly raw: fe.FrontEnd,
     features: bigint,
+    receiveBuffer?: number,
   ) {
-    super(features);
+    super(features, receiveBuffer);
     this.kicks = this.queues.map(() => addon.eventfdCreate());
     this.fds.push(...this.kicks);
     this.driver = new DriverFrontEnd(raw.fd);
@@ -22,9 +23,14 @@ export class ControlGuest extends QueueGuest {
   /** Connects and starts these rings, all enabled but those in `disabled`. */
   static async open(
     path: string,
-    { features = FEATURES, rings = [0, 1, 2, 3, CONTROL], disabled = [] as readonly number[] } = {},
+    {
+      features = FEATURES,
+      rings = [0, 1, 2, 3, CONTROL],
+      disabled = [] as readonly number[],
+      receiveBuffer = undefined as number | undefined,
+    } = {},
   ): Promise<ControlGuest> {
-    const guest = new ControlGuest(fe.FrontEnd.connect(path), features);
+    const guest = new ControlGuest(fe.FrontEnd.connect(path), features, receiveBuffer);
     await guest.raw.ask(fe.GET_FEATURES);
     guest.raw.send(fe.SET_PROTOCOL_FEATURES, fe.u64(fe.PROTOCOL_F_REPLY_ACK));
     await guest.start(rings, disabled);

@@ -19,6 +19,8 @@ import { PAIRS, type QueueGuest } from './queueGuest.js';
 export interface GuestOptions {
   readonly features?: bigint;
   readonly rings?: number[];
+  /** Bytes of each receive buffer. */
+  readonly receiveBuffer?: number;
 }
 
 /** A device of two pairs, to which one guest after the other attaches. */
@@ -41,7 +43,13 @@ export class VhostUserFront implements Front {
   static async create(workers: number): Promise<VhostUserFront> {
     const folder = mkdtempSync(join(tmpdir(), 'slipway-front-'));
     const path = join(folder, 'socket');
-    const network = await Network.create({ engine: ENGINE, workers, queues: PAIRS, log: createLogger('silent') });
+    const network = await Network.create({
+      engine: ENGINE,
+      workers,
+      queues: PAIRS,
+      allowHostLoopback: true,
+      log: createLogger('silent'),
+    });
     await network.serve({ path });
     return new VhostUserFront(network, folder, path);
   }

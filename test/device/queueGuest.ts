@@ -16,10 +16,24 @@ export const PAIRS = 2;
 export const CONTROL = 2 * PAIRS;
 const SIZE = 64;
 const BUFFER = 2048;
+/** Bytes of a descriptor, and descriptors of an indirect table at most. */
+const DESCRIPTOR = 16;
+const INDIRECT = 4;
 /** Bytes of struct virtio_net_hdr (virtio 1.2 §5.1.6). */
 const HEADER = 12;
 /** What an ack byte holds before the device writes it. */
 export const UNANSWERED = 0xee;
+
+/** Fields of struct virtq_desc (virtio 1.2 §2.7.5). */
+const FLAGS = 12;
+const NEXT = 14;
+const DESC_F_WRITE = 2;
+
+/** How a frame is cut into buffers: lengths of all but the last; and whether, and how, an indirect table has them. */
+export interface Framing {
+  readonly cuts: readonly number[];
+  readonly indirect?: 'plain' | 'with WRITE' | 'behind the first';
+}
 
 export interface CommandResult {
   /** The first writable byte. */
@@ -34,9 +48,10 @@ export abstract class QueueGuest implements Disposable {
   readonly queues: DriverQueue[] = [];
   protected readonly memory: MappedMemory;
   protected readonly fds: number[] = [];
-  /** The last frame that came in, and its virtio-net header; `used.len` counts both. */
+  /** The last frame that came in, and its virtio-net header; and what of both lay in each of its buffers, bytes. */
   lastFrame = new Uint8Array(0);
   lastHeader = new Uint8Array(0);
+  lastLengths: readonly number[] = [];
   /** Whether the device wrote what it may only read, of the frame sent last and of the receive queue meanwhile. */
   wroteReadOnly = false;
   private readonly buffers: number;
@@ -44,7 +59,11 @@ export abstract class QueueGuest implements Disposable {
   /** The ring that is the control queue: "N=1 if neither VIRTIO_NET_F_MQ nor […]" (virtio 1.2 §5.1.2). */
   protected readonly control: number;
 
-  protected constructor(protected readonly features: bigint) {
+  /** @param receiveBuffer bytes of each receive buffer */
+  protected constructor(
+    protected readonly features: bigint,
+    private readonly receiveBuffer = BUFFER,
+  ) {
     const plan = new MemoryPlan(Infinity);
     const layouts = Array.from({ length: CONTROL + 1 }, () => {
       const sizes = queueSizes(SIZE);
@@ -53,8 +72,8 @@ export abstract class QueueGuest implements Disposable {
         descTable: plan.place(sizes.descTable, 16),
         availRing: plan.place(sizes.availRing, 2),
         usedRing: plan.place(sizes.usedRing, 4),
-        indirectTables: 0,
-        indirectEntries: 0,
+        indirectTables: plan.place(SIZE * INDIRECT * DESCRIPTOR, DESCRIPTOR),
+        indirectEntries: INDIRECT,
       };
     });
     this.buffers = plan.place((CONTROL + 1) * SIZE * BUFFER, 4096);
@@ -173,8 +192,16 @@ export abstract class QueueGuest implements Disposable {
     return this.sendOn(pair, arpRequest(mac));
   }
 
-  /** Sends a frame behind a virtio-net header, which is all zeroes if left out. Returns the pairs whose receive queues got one. */
-  async sendOn(pair: number, frame: Uint8Array, header: Uint8Array = new Uint8Array(HEADER)): Promise<number[]> {
+  /**
+   * Sends a frame behind a virtio-net header, which is all zeroes if left out. Returns the pairs whose receive queues got one.
+   * @param framing how header and frame lie in the chain; in one buffer if left out
+   */
+  async sendOn(
+    pair: number,
+    frame: Uint8Array,
+    header: Uint8Array = new Uint8Array(HEADER),
+    framing: Framing = { cuts: [] },
+  ): Promise<number[]> {
     const ring = 2 * pair + 1;
     const queue = this.queues[ring]!;
     const length = Math.max(60, frame.length);
@@ -183,9 +210,7 @@ export abstract class QueueGuest implements Disposable {
     this.memory.u8.fill(0, at, at + HEADER + length);
     this.memory.u8.set(header, at);
     this.memory.u8.set(frame, at + HEADER);
-    queue.beginChain(false);
-    queue.addBuffer(at, HEADER + length, false);
-    queue.endChain();
+    this.chain(queue, at, HEADER + length, framing);
     const readOnly = (): Buffer => Buffer.concat([this.readOnlyBytes(ring, head), this.readOnlyBytes(2 * pair, 0)]);
     const before = readOnly();
     this.kick(ring);
@@ -194,20 +219,68 @@ export abstract class QueueGuest implements Disposable {
     return this.pairs.filter((receiver) => this.receiveOn(receiver));
   }
 
+  /** Waits for a frame on a pair's receive queue. */
+  async frameOn(pair: number): Promise<void> {
+    await until(() => (this.receiveOn(pair) ? true : undefined));
+  }
+
+  private chain(queue: DriverQueue, at: number, length: number, { cuts, indirect }: Framing): void {
+    const pieces = [...cuts, length - cuts.reduce((sum, cut) => sum + cut, 0)];
+    let from = at;
+    queue.beginChain(indirect !== undefined);
+    for (const piece of pieces) {
+      queue.addBuffer(from, piece, false);
+      from += piece;
+    }
+    const { descTable, indirectTables } = queue.layout;
+    const head = queue.endChain();
+    if (indirect === undefined) return;
+    const { u8 } = this.memory;
+    const named = descTable + head * DESCRIPTOR;
+    if (indirect === 'with WRITE') u8[named + FLAGS] = u8[named + FLAGS]! | DESC_F_WRITE;
+    if (indirect !== 'behind the first') return;
+    // The first entry of the table becomes the chain's head; another descriptor names the others.
+    const table = indirectTables + head * INDIRECT * DESCRIPTOR;
+    const other = queue.nextHead();
+    const view = new DataView(u8.buffer, u8.byteOffset);
+    u8.copyWithin(descTable + other * DESCRIPTOR, named, named + DESCRIPTOR);
+    const entry = descTable + other * DESCRIPTOR;
+    view.setUint32(entry + 8, (pieces.length - 1) * DESCRIPTOR, true);
+    u8.copyWithin(named, table, table + DESCRIPTOR);
+    view.setUint16(named + NEXT, other, true);
+    u8.copyWithin(table, table + DESCRIPTOR, table + pieces.length * DESCRIPTOR);
+    // "next" counts from the table's beginning, and no entry links to the one that moved away.
+    for (let n = 0; n < pieces.length - 2; n++) view.setUint16(table + n * DESCRIPTOR + NEXT, n + 1, true);
+  }
+
   private receiveOn(pair: number): boolean {
-    const head = this.queues[2 * pair]!.takeUsed();
+    const queue = this.queues[2 * pair]!;
+    let head = queue.takeUsed();
     if (head < 0) return false;
-    const at = this.bufferOf(2 * pair, head);
-    this.lastHeader = this.memory.u8.slice(at, at + HEADER);
-    this.lastFrame = this.memory.u8.slice(at + HEADER, at + this.queues[2 * pair]!.usedLength);
-    this.post(2 * pair);
+    const lengths: number[] = [];
+    const pieces: Uint8Array[] = [];
+    let buffers = 1;
+    for (let n = 0; n < buffers; n++) {
+      if (n > 0) head = queue.takeUsed();
+      // §5.1.6.4.1: the device shows them together.
+      if (head < 0) throw new Error(`${n} of ${buffers} buffers of a frame were shown`);
+      const at = this.bufferOf(2 * pair, head);
+      pieces.push(this.memory.u8.slice(at, at + queue.usedLength));
+      lengths.push(queue.usedLength);
+      if (n === 0) buffers = Math.max(1, pieces[0]![10]! | (pieces[0]![11]! << 8));
+      this.post(2 * pair);
+    }
+    const whole = Uint8Array.from(pieces.flatMap((piece) => [...piece]));
+    this.lastHeader = whole.slice(0, HEADER);
+    this.lastFrame = whole.slice(HEADER);
+    this.lastLengths = lengths;
     return true;
   }
 
   private post(ring: number): void {
     const queue = this.queues[ring]!;
     queue.beginChain(false);
-    queue.addBuffer(this.bufferOf(ring, queue.nextHead()), BUFFER, true);
+    queue.addBuffer(this.bufferOf(ring, queue.nextHead()), this.receiveBuffer, true);
     queue.endChain();
     queue.publish();
   }

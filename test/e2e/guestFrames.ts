@@ -35,12 +35,17 @@ export function dhcpDiscover(): Uint8Array {
   return frame;
 }
 
-/** A connection to a port of the gateway. */
+/** Begins a connection to a port of the gateway, with sequence number 1. */
 export function tcpSyn(port: number): Uint8Array {
+  return tcpSegment(port, 1, 0, TCP_SYN);
+}
+
+/** A segment of that connection, without data. */
+export function tcpSegment(port: number, seq: number, ack: number, flags: number): Uint8Array {
   const frame = new Uint8Array(54);
   writeEthernet(frame, 0, BROADCAST, MAC, ETHERTYPE_IPV4);
   writeIpv4(frame, 14, 40, 0, PROTOCOL_TCP, GUEST, GATEWAY);
-  writeTcp(frame, 34, 40_000, port, 1, 0, 20, TCP_SYN, 65_535);
+  writeTcp(frame, 34, 40_000, port, seq, ack, 20, flags, 65_535);
   setU16(frame, 50, ~sum16(frame, 34, 20, pseudoHeaderSum(GUEST, GATEWAY, PROTOCOL_TCP, 20)));
   return frame;
 }

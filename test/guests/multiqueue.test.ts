@@ -71,6 +71,9 @@ describe.each([2, 4])(
       const [device] = network.stats().devices;
       expect(device?.transmitChains.every((chains) => chains > 0)).toBe(true);
       expect(device?.receiveChains.every((chains) => chains > 0)).toBe(true);
+      // The control queue is QEMU's own with vhost-user.
+      expect(device?.interrupts.slice(0, -1).every((count) => count > 0)).toBe(true);
+      expect(device?.kicks.every((count, queue) => count > 0 || queue % 2 === 0)).toBe(true);
     });
 
     it.each([

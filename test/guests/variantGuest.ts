@@ -75,14 +75,14 @@ export class VariantGuest implements AsyncDisposable {
     const folder = mkdtempSync(join(tmpdir(), 'slipway-guest-'));
     const arch = hostArch();
     const pieces = guestPieces();
-    const kernel = await arch.bootableKernel(pieces.vmlinux, folder);
+    const release = (await arch.kernelRelease(pieces.vmlinux)) ?? '';
     const initramfs = join(folder, 'initramfs.cpio');
-    writeFileSync(initramfs, buildInitramfs(pieces, join(pieces.modules, kernel.release ?? ''), options.files ?? {}));
+    writeFileSync(initramfs, buildInitramfs(pieces, join(pieces.modules, release), options.files ?? {}));
     const settings = {
       accelerator: arch.canUseKvm() ? 'kvm' : 'tcg',
       cpus: options.cpus ?? 1,
       memoryMiB: options.memoryMiB ?? 256,
-      kernel: kernel.path,
+      kernel: await arch.kernelForQemu(pieces.vmlinux, folder),
       initramfs,
       kernelParameters: [],
       net: { kind: 'none' },

@@ -1,7 +1,7 @@
 /** What level 1 finds on its disks: a base that rarely changes, and the compiled project. */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { compileTool } from '../../bench/native/tools.js';
 import { MissingPieceError } from '../../src/errors.js';
 import { packageRoot } from '../../src/packageRoot.js';
@@ -102,6 +102,8 @@ function guestKernel(folder: string): ImageEntry[] {
   }));
   return [
     { path: `${guest}/vmlinux`, source: pieces.vmlinux },
+    // As Debian installs it.
+    { path: `/boot/vmlinuz-${release}`, source: join(dirname(pieces.vmlinux), 'vmlinuz') },
     { path: `${guest}/bin/busybox`, source: pieces.busybox },
     ...modules,
   ];

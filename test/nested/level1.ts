@@ -12,6 +12,7 @@ import { hostArch } from '../../arch/host.js';
 import { CommandTimeoutError, SandboxError, describeError } from '../../src/errors.js';
 import { AgentChannel } from '../../src/sandbox/agentChannel.js';
 import type { CommandResult, CommandStreams } from '../../src/sandbox/command.js';
+import type { TerminalSize } from '../../src/sandbox/frames.js';
 import { guestPieces } from '../../src/sandbox/guestPieces.js';
 import { buildInitramfs } from '../../src/sandbox/initramfs.js';
 import { loadModules } from '../../src/sandbox/kernelModules.js';
@@ -81,6 +82,11 @@ export async function inLevel1<T>(work: (level1: Level1) => Promise<T>, options:
   }
 }
 
+export interface Level1Streams extends CommandStreams {
+  /** Runs the command on a terminal of this size. */
+  readonly terminal?: TerminalSize | undefined;
+}
+
 export class Level1 implements AsyncDisposable {
   readonly #agent: AgentChannel;
   #died = false;
@@ -133,8 +139,8 @@ export class Level1 implements AsyncDisposable {
    * @throws {CommandTimeoutError} when the time is up: the command has been killed
    * @throws {SandboxError} if level 1 goes before the command has ended
    */
-  run(command: readonly string[], streams: CommandStreams = {}, timeoutMs = COMMAND_TIMEOUT): Promise<CommandResult> {
-    return this.#start(['chroot', '/root1', ...command], streams, timeoutMs);
+  run(command: readonly string[], options: Level1Streams = {}, timeoutMs = COMMAND_TIMEOUT): Promise<CommandResult> {
+    return this.#start(['chroot', '/root1', ...command], options, timeoutMs);
   }
 
   /**
@@ -189,8 +195,9 @@ export class Level1 implements AsyncDisposable {
     if (exitCode !== 0) throw new SandboxError(`level 1 can't be prepared: ${stderr.trim()}`, this.consoleTail);
   }
 
-  async #start(command: readonly string[], streams: CommandStreams, timeoutMs: number): Promise<CommandResult> {
-    const request = { command, folder: '/', environment: ENVIRONMENT, terminal: undefined };
+  async #start(command: readonly string[], options: Level1Streams, timeoutMs: number): Promise<CommandResult> {
+    const { terminal, ...streams } = options;
+    const request = { command, folder: '/', environment: ENVIRONMENT, terminal };
     const started = this.#agent.start(request, streams);
     const timer = setTimeout(() => {
       started.kill(SIGKILL);
@@ -209,8 +216,8 @@ async function level1Options(folder: string, options: Level1Options): Promise<st
   const arch = hostArch();
   const pieces = guestPieces();
   const { base, project } = level1Images();
-  const kernel = await arch.bootableKernel(pieces.vmlinux, folder);
-  const modules = join(pieces.modules, kernel.release ?? readdirSync(pieces.modules)[0] ?? '');
+  const release = await arch.kernelRelease(pieces.vmlinux);
+  const modules = join(pieces.modules, release ?? readdirSync(pieces.modules)[0] ?? '');
   const files: Record<string, string> = {};
   for (const [index, { name, content }] of loadModules(modules, MODULES).entries()) {
     const file = `${String(index).padStart(2, '0')}-${name}.ko`;
@@ -223,7 +230,7 @@ async function level1Options(folder: string, options: Level1Options): Promise<st
     accelerator: 'tcg',
     cpus: options.cpus ?? 1,
     memoryMiB: options.memoryMiB ?? 2048,
-    kernel: kernel.path,
+    kernel: await arch.kernelForQemu(pieces.vmlinux, folder),
     initramfs,
     kernelParameters: [],
     net: { kind: 'none' },

@@ -9,10 +9,16 @@ import { VMMS } from './vmms.js';
 /** For hangs: two guests boot one after the other, and node itself runs emulated. */
 const HANG = 600_000;
 
+const countsSchema = z.record(z.string(), z.number());
+
 const lifeSchema = z.object({
   first: z.object({
     bootMs: z.number(),
     interrupts: z.string(),
+    counts: z.object({
+      machine: z.object({ exits: countsSchema, events: countsSchema, faults: countsSchema }).optional(),
+      device: z.object({ kicks: z.array(z.number()), interrupts: z.array(z.number()), brokenQueues: z.number() }),
+    }),
     run: crrRunSchema,
     activity: activitySchema,
     output: activitySchema,
@@ -57,6 +63,18 @@ export function describeLife(cpus: number): void {
 
     it.runIf(vmm === 'kvm')('takes 64 KiB of a command’s output without an exit for each byte', () => {
       expect(sum(Object.values(life.first.output.userExits))).toBeLessThan(100);
+    });
+
+    it('has its interrupts counted by queue, and no broken queue', () => {
+      const { device } = life.first.counts;
+      expect(device.interrupts.slice(0, 2 * cpus).filter((count) => count === 0)).toEqual([]);
+      expect(device.brokenQueues).toBe(0);
+    });
+
+    it.runIf(vmm === 'kvm')('has its exits counted, and no fault of its kernel', () => {
+      const { exits, events, faults } = life.first.counts.machine!;
+      expect(exits['mmio']).toBeGreaterThan(0);
+      expect([...Object.values(events), ...Object.values(faults)].filter((count) => count > 0)).toEqual([]);
     });
 
     it.runIf(cpus > 1)('survives `ethtool -L` down and up under load (B5)', () => {

@@ -1,6 +1,6 @@
 /** Bare-metal guests: kilobytes of 64-bit code, compiled when the tests run, for any /dev/kvm. */
 import { execFileSync } from 'node:child_process';
-import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
+import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe } from 'vitest';
@@ -54,6 +54,13 @@ export class BareMetal implements Disposable {
     const files = ['start.S', 'interrupts.c', ...others, `${name}.c`].map((file) => join(source, file));
     execFileSync('gcc', [...FLAGS, ...LINK, '-T', join(source, 'guest.ld'), '-o', output, ...files]);
     return output;
+  }
+
+  /** A guest that needs no compiler. Returns its path. */
+  write(name: string, image: Buffer): string {
+    const path = join(this.folder, name);
+    writeFileSync(path, image);
+    return path;
   }
 
   [Symbol.dispose](): void {

@@ -79,7 +79,7 @@ describeOnKvm('a bare-metal guest without some of KVM’s eventfds (B3, B4)', ()
       await own.ended;
       expect(own.consoleTail.at(-1)).toBe('done');
       expect(guest.log.slice(before)).toEqual([`Slipway's VMM: ${said}`]);
-      expect(own.events.doorbellExits > 0).toBe('ioeventfd' in paths);
+      expect(own.stats().events.doorbellExits > 0).toBe('ioeventfd' in paths);
     } finally {
       await own.kill();
     }

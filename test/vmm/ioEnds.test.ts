@@ -35,10 +35,10 @@ describeOnKvm('a guest', () => {
     const { machine } = await command('r');
     await using _ = machine;
     expect(await machine.ended).toEqual({ kind: 'reset' });
-    const before = machine.exits.io;
+    const before = machine.stats().exits.io;
     machine.resume();
     await setTimeout(20);
-    expect(machine.exits.io).toBe(before);
+    expect(machine.stats().exits.io).toBe(before);
   });
 
   it('of a sandbox: the error is typed, with vCPU, reason and the last lines of the console', async () => {

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { MachineOptions } from '../../src/vmm/machine.js';
 import { bareMachine, type BareMachine } from './bareMachine.js';
 import { BareMetal, describeOnKvm } from './bareMetal.js';
+import { STUCK } from './stuck.js';
 
 describeOnKvm('a machine on /dev/kvm', () => {
   let guests: BareMetal;
@@ -33,9 +34,9 @@ describeOnKvm('a machine on /dev/kvm', () => {
     await said('vCPU 1');
     await machine.pause();
     machine.sendConsole(Buffer.from('later\n'));
-    const before = machine.exits.io;
+    const before = machine.stats().exits.io;
     await new Promise((resolve) => setTimeout(resolve, 20));
-    expect(machine.exits.io).toBe(before);
+    expect(machine.stats().exits.io).toBe(before);
     machine.resume();
     expect(await machine.ended).toEqual({ kind: 'powerOff' });
     expect(text()).toMatch(/later\n$/);
@@ -45,6 +46,29 @@ describeOnKvm('a machine on /dev/kvm', () => {
     const { machine, said } = await start();
     machine.start();
     await said('vCPU 1');
+    await machine.close();
+    expect(await machine.ended).toEqual({ kind: 'closed' });
+  });
+
+  it('closes while it is paused, and while it is being paused', async () => {
+    for (const settled of [true, false]) {
+      const { machine, said } = await start();
+      machine.start();
+      await said('vCPU 1');
+      const paused = machine.pause();
+      if (settled) await paused;
+      await machine.close();
+      await paused;
+      expect(await machine.ended).toEqual({ kind: 'closed' });
+    }
+  });
+
+  it('pauses, resumes and closes a vCPU that hangs with its interrupts off', async () => {
+    const { machine, said } = await bareMachine(guests.write('stuck', STUCK), { cpus: 1 });
+    machine.start();
+    await said('!');
+    await machine.pause();
+    machine.resume();
     await machine.close();
     expect(await machine.ended).toEqual({ kind: 'closed' });
   });

@@ -6,6 +6,7 @@ import { GuestNetwork } from './networkGuest.js';
 
 /** Nothing passed through this process: KVM's eventfds did it all. */
 const NO_EVENTS = { doorbellExits: 0, signalledMessages: 0, lostMessages: 0, lineChanges: 0 };
+const NO_FAULTS = { refusedFeatures: 0, resetsNeeded: 0, refusedMessages: 0, unclaimedAccesses: 0 };
 const DONE = { end: { kind: 'powerOff' }, verdict: 'done' };
 /** 10.0.2.15. */
 const GUEST_ADDRESS = 0x0a00_020f;
@@ -40,6 +41,26 @@ describeOnKvm('a bare-metal guest with a network card', () => {
     expect(taken).toEqual(['interrupts.0.1', 'interrupts.0.2', 'interrupts.0.5', 'interrupts.1.3', 'interrupts.1.4']);
     expect(events).toEqual(NO_EVENTS);
     expect(kicks).toBeGreaterThan(0);
+  });
+
+  it('what a user is told: exits by kind, doorbells and interrupts by queue, no fault of a driver without any', async () => {
+    const { exits, faults, device } = await guest.run('traffic');
+    // The console's bytes, and the card's registers.
+    expect(exits.io).toBeGreaterThan(0);
+    expect(exits.mmio).toBeGreaterThan(0);
+    expect(faults).toEqual(NO_FAULTS);
+    const some = expect.toSatisfy((count: number) => count > 0);
+    expect(device).toMatchObject({ interrupts: Array.from({ length: 5 }, () => some), brokenQueues: 0 });
+    // A receive queue's driver need not say that it has more buffers.
+    expect(device.kicks.filter((_, queue) => queue % 2 === 1 || queue === 4)).toEqual([some, some, some]);
+  });
+
+  it('faults of a driver are counted: broken rings, accesses where nothing is', async () => {
+    const broken = await guest.run('needsReset');
+    expect(broken.faults.resetsNeeded).toBeGreaterThan(0);
+    expect(broken.device.brokenQueues).toBeGreaterThan(0);
+    const moved = await guest.run('rubbishConfig');
+    expect(moved.faults.unclaimedAccesses).toBeGreaterThan(0);
   });
 
   it.each([

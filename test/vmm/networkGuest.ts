@@ -2,27 +2,27 @@
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import { pino } from 'pino';
-import type { EventCounts } from '../../device/pci/platform.js';
 import { VirtioNetPci } from '../../device/pci/virtioNetPci.js';
 import { addon } from '../../src/native/addon.js';
-import { Network } from '../../src/network.js';
+import { Network, type DeviceStats } from '../../src/network.js';
+import type { MachineStats } from '../../src/vmm/machine.js';
 import type { EventPaths } from '../../src/vmm/platform.js';
-import type { ExitCounts, GuestEnd } from '../../src/vmm/vcpu.js';
+import type { GuestEnd } from '../../src/vmm/vcpu.js';
 import { ENGINE } from '../engineUnderTest.js';
 import { bareMachine } from './bareMachine.js';
 import { BareMetal } from './bareMetal.js';
 
 /** What a scenario came to. */
-export interface Outcome {
+export interface Outcome extends MachineStats {
   readonly end: GuestEnd;
   /** The guest's last line: `done`, or `failed: …`. */
   readonly verdict: string | undefined;
   /** What it reported. */
   readonly values: Readonly<Record<string, number>>;
-  readonly exits: Readonly<ExitCounts>;
-  readonly events: Readonly<EventCounts>;
   /** Notifications that reached the poll workers. */
   readonly kicks: number;
+  /** What the network counted for its card. */
+  readonly device: DeviceStats;
 }
 
 export class GuestNetwork implements AsyncDisposable {
@@ -78,9 +78,9 @@ export class GuestNetwork implements AsyncDisposable {
           return name === undefined ? [] : [[name, Number(value)]];
         }),
       );
-      const kicks = this.network.stats().counters.kicks - kicksBefore;
-      const { exits, events } = machine;
-      return { end, verdict: lines.at(-1), values, exits, events, kicks };
+      const { counters, devices } = this.network.stats();
+      const kicks = counters.kicks - kicksBefore;
+      return { end, verdict: lines.at(-1), values, ...machine.stats(), kicks, device: devices[0]! };
     } finally {
       await machine.close();
       await detach();

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { acpiTables } from '../../../arch/x86_64/acpi.js';
 import { x86_64Machine } from '../../../arch/x86_64/machine.js';
 import { ACPI_TABLES, HIGH_MEMORY, IO_APIC, LOCAL_APIC, SCI } from '../../../arch/x86_64/memoryMap.js';
+import { PciBus } from '../../../device/pci/bus.js';
 import { Uart } from '../../../src/vmm/uart.js';
 import type { GuestEnd } from '../../../src/vmm/vcpu.js';
 import { readAml, type Term } from './amlReader.js';
@@ -61,7 +62,7 @@ function board() {
       () => undefined,
       () => undefined,
     ),
-    pci: { read: () => 0xffff_ffff, write: () => undefined },
+    pci: new PciBus(),
     ended: (end) => ends.push(end),
   });
   return { handler, ends };
@@ -149,6 +150,22 @@ describe('ACPI tables', () => {
     expect(entries).toEqual(
       Array.from({ length: 31 }, (_, n) => [(n + 1) * 0x1_0000 + 0xffff, 0, 0, x86_64Machine.lineGsi(n + 1)]),
     );
+  });
+
+  it("a slot's line is a pin of an 8259 and of the I/O APIC, and nobody else's: the same number is right with either", () => {
+    /** Timer, keyboard, cascade, both serial ports, clock, ACPI, coprocessor, disk. */
+    const taken = [0, 1, 2, 3, x86_64Machine.consoleGsi, 8, SCI, 13, 14];
+    for (let slot = 1; slot < 32; slot++) {
+      const gsi = x86_64Machine.lineGsi(slot);
+      expect(taken).not.toContain(gsi);
+      const chips = x86_64Machine.routes.flatMap((route) =>
+        route.kind === 'irqchip' && route.gsi === gsi ? [[route.chip, route.pin]] : [],
+      );
+      expect(chips).toEqual([
+        [gsi >> 3, gsi & 7],
+        [2, gsi],
+      ]);
+    }
   });
 
   it("§6.2.2: _CRS has the bridge's memory window as the machine places registers", () => {

@@ -231,7 +231,7 @@ describe('a driver that breaks the rules', () => {
     await openPort();
     const avail = guest.queues[TRANSMIT]!.layout.availRing / 2 + 1;
     guest.memory.u16[avail] = SIZE + 1;
-    void guest.bus.write('memory', guest.driver.notifyAddress(TRANSMIT), 2, TRANSMIT);
+    void guest.bus.writeMemory(guest.driver.notifyAddress(TRANSMIT), 2, TRANSMIT);
     await until(() => (guest.driver.status & NEEDS_RESET) !== 0);
     expect(guest.warnings.join()).toMatch(/queue 1 is stopped: the available index is further ahead/);
     await openPort();

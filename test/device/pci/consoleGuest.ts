@@ -135,7 +135,7 @@ export class ConsoleGuest implements AsyncDisposable {
   publish(queue: number): void {
     const ring = this.queues[queue]!;
     ring.publish();
-    if (ring.needsNotification()) void this.bus.write('memory', this.driver.notifyAddress(queue), 2, queue);
+    if (ring.needsNotification()) void this.bus.writeMemory(this.driver.notifyAddress(queue), 2, queue);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,7 @@
 /** A machine's interrupt controller and doorbells, as far as a device sees them: eventfds are real, KVM is a list of what was asked. */
 import type {
   Doorbells,
+  DriverFaults,
   EventCounts,
   LineInterrupt,
   MessageInterrupts,
@@ -77,6 +78,7 @@ export class FakePlatform implements Platform, Disposable {
   /** Levels that the line was brought to. */
   readonly levels: boolean[] = [];
   readonly counts: EventCounts = { doorbellExits: 0, signalledMessages: 0, lostMessages: 0, lineChanges: 0 };
+  readonly faults: DriverFaults = { refusedFeatures: 0, resetsNeeded: 0, refusedMessages: 0 };
   readonly line: LineInterrupt = { set: (asserted) => void this.levels.push(asserted) };
 
   constructor(readonly doorbells: FakeDoorbells | undefined) {}

@@ -30,12 +30,12 @@ const inBar = fc.oneof(
 const configWrite: fc.Arbitrary<Step> = fc.tuple(inConfig, length, value).map(
   ([offset, width, v]) =>
     ({ bus }) =>
-      bus.write('memory', ECAM + (SLOT << 15) + (offset & -width), width, v),
+      bus.writeMemory(ECAM + (SLOT << 15) + (offset & -width), width, v),
 );
 const barWrite: fc.Arbitrary<Step> = fc.tuple(inBar, length, value).map(
   ([offset, width, v]) =>
     (harness) =>
-      harness.bus.write('memory', barAt(harness) + offset, width, v),
+      harness.bus.writeMemory(barAt(harness) + offset, width, v),
 );
 const portWrite: fc.Arbitrary<Step> = fc
   .tuple(
@@ -48,13 +48,13 @@ const portWrite: fc.Arbitrary<Step> = fc
   )
   .map(
     ([port, width, v]) =>
-      ({ bus }) =>
-        bus.write('io', port, width, v),
+      ({ ports }) =>
+        ports.write(port, width, v),
   );
 const anywhere: fc.Arbitrary<Step> = fc.tuple(fc.maxSafeNat(), length, value).map(
   ([address, width, v]) =>
     ({ bus }) =>
-      bus.write('memory', address, width, v),
+      bus.writeMemory(address, width, v),
 );
 const move: fc.Arbitrary<Step> = fc.tuple(value, value).map(([low, high]) => ({ driver }) => {
   void driver.setConfig(0x10, 4, low);
@@ -75,11 +75,11 @@ const sane: fc.Arbitrary<Step> = fc.constantFrom<Step>(
   ({ device }) => device.setLink(device.deviceStatus % 2 === 0),
 );
 const read: fc.Arbitrary<Step> = fc.tuple(inConfig, inBar, length).map(([config, bar, width]) => (harness) => {
-  const { bus } = harness;
+  const { bus, ports } = harness;
   for (const found of [
-    bus.read('memory', ECAM + (SLOT << 15) + (config & -width), width),
-    bus.read('memory', barAt(harness) + bar, width),
-    bus.read('io', 0xcf8 + (bar & 7), width),
+    bus.readMemory(ECAM + (SLOT << 15) + (config & -width), width),
+    bus.readMemory(barAt(harness) + bar, width),
+    ports.read(0xcf8 + (bar & 7), width),
   ]) {
     expect(Number.isInteger(found) && found >= 0 && found < 2 ** (8 * width)).toBe(true);
   }
@@ -110,9 +110,9 @@ async function cure(harness: Harness): Promise<void> {
 
 function readEverything({ bus, driver }: { bus: Harness['bus']; driver: PciDriver }): void {
   for (const width of [1, 2, 4]) {
-    for (let offset = 0; offset + width <= 0x100; offset++) bus.read('memory', ECAM + (SLOT << 15) + offset, width);
+    for (let offset = 0; offset + width <= 0x100; offset++) bus.readMemory(ECAM + (SLOT << 15) + offset, width);
     for (let offset = 0; offset < 0x8000; offset += offset % 0x1000 < 0x60 ? 1 : 61)
-      bus.read('memory', driver.bar(0) + offset, width);
+      bus.readMemory(driver.bar(0) + offset, width);
   }
 }
 
@@ -163,8 +163,8 @@ it('every value in every byte of the common configuration, one by one', async ()
   const { bus, driver } = harness;
   for (let offset = 0; offset < 0x40; offset++) {
     for (let byte = 0; byte < 256; byte++) {
-      await bus.write('memory', PCI_HOLE + offset, 1, byte);
-      expect(bus.read('memory', PCI_HOLE + offset, 1)).toBeLessThan(256);
+      await bus.writeMemory(PCI_HOLE + offset, 1, byte);
+      expect(bus.readMemory(PCI_HOLE + offset, 1)).toBeLessThan(256);
     }
   }
   await driver.setStatus(0);

@@ -1,4 +1,5 @@
 /** A virtio-net function on a bus, over a fake platform and a data plane that records. */
+import { ConfigPorts } from '../../../arch/x86_64/configPorts.js';
 import { PciBus } from '../../../device/pci/bus.js';
 import { VirtioNetPci } from '../../../device/pci/virtioNetPci.js';
 import { addon } from '../../../src/native/addon.js';
@@ -14,6 +15,8 @@ export const ECAM = 0xb000_0000;
 
 export class Harness implements AsyncDisposable {
   readonly bus = new PciBus(ECAM);
+  /** The bus as x86 reaches its configuration space, beside ECAM. */
+  readonly ports = new ConfigPorts(this.bus);
   readonly platform: FakePlatform;
   readonly dataPlane: FakeDataPlane;
   readonly device: VirtioNetPci;

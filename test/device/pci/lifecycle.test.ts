@@ -11,7 +11,7 @@ describe('§2.1 device status', () => {
     await driver.negotiate(await driver.offeredFeatures());
     await driver.setQueue(0, place(0));
     await driver.setQueue(1, place(1));
-    void harness.bus.write('memory', driver.notifyAddress(1), 2, 1);
+    void harness.bus.writeMemory(driver.notifyAddress(1), 2, 1);
     expect([dataPlane.running.size, harness.platform.messages.take()]).toEqual([0, []]);
     await driver.setStatus(15);
     expect(dataPlane.running.size).toBe(2);
@@ -33,7 +33,7 @@ describe('§2.1 device status', () => {
     await using harness = await Harness.open();
     const { driver, bus, dataPlane } = harness;
     await harness.bringUp();
-    const done = bus.write('memory', driver.addressOf(pci.CFG_COMMON) + pci.DEVICE_STATUS, 1, 0);
+    const done = bus.writeMemory(driver.addressOf(pci.CFG_COMMON) + pci.DEVICE_STATUS, 1, 0);
     expect([driver.status, dataPlane.running.size]).toEqual([15, 5]);
     let seen = 0;
     while (driver.status !== 0) {
@@ -50,11 +50,11 @@ describe('§2.1 device status', () => {
     await harness.bringUp();
     const common = driver.addressOf(pci.CFG_COMMON);
     const writes = [
-      bus.write('memory', common + pci.DEVICE_STATUS, 1, 0),
-      bus.write('memory', common + pci.DEVICE_STATUS, 1, 15),
-      bus.write('memory', common + pci.QUEUE_ENABLE, 2, 1),
-      bus.write('memory', common + pci.QUEUE_MSIX_VECTOR, 2, 3),
-      bus.write('memory', common + pci.DEVICE_STATUS, 1, 0),
+      bus.writeMemory(common + pci.DEVICE_STATUS, 1, 0),
+      bus.writeMemory(common + pci.DEVICE_STATUS, 1, 15),
+      bus.writeMemory(common + pci.QUEUE_ENABLE, 2, 1),
+      bus.writeMemory(common + pci.QUEUE_MSIX_VECTOR, 2, 3),
+      bus.writeMemory(common + pci.DEVICE_STATUS, 1, 0),
     ];
     await Promise.all(writes);
     expect([driver.status, dataPlane.running.size, driver.common(pci.QUEUE_ENABLE, 2)]).toEqual([0, 0, 0]);
@@ -69,8 +69,8 @@ describe('§2.1 device status', () => {
     for (const queue of [0, 1, 2, 3, 4]) await driver.setQueue(queue, place(queue));
     const common = driver.addressOf(pci.CFG_COMMON);
     await Promise.all([
-      bus.write('memory', common + pci.DEVICE_STATUS, 1, 15),
-      bus.write('memory', common + pci.DEVICE_STATUS, 1, 0),
+      bus.writeMemory(common + pci.DEVICE_STATUS, 1, 15),
+      bus.writeMemory(common + pci.DEVICE_STATUS, 1, 0),
     ]);
     expect([driver.status, dataPlane.running.size, dataPlane.features]).toEqual([0, 0, 0n]);
   });

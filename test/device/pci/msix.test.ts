@@ -43,9 +43,9 @@ describe('§6.8.2.6-9 the table', () => {
     await using harness = await Harness.open();
     const { driver, bus } = harness;
     const at = driver.tableAddress + 16;
-    expect(bus.read('memory', at + 12, 4)).toBe(1);
-    for (let n = 0; n < 12; n++) void bus.write('memory', at + n, 1, 0x10 + 4 * n);
-    expect([bus.read('memory', at, 4), bus.read('memory', at + 4, 4), bus.read('memory', at + 10, 2)]).toEqual([
+    expect(bus.readMemory(at + 12, 4)).toBe(1);
+    for (let n = 0; n < 12; n++) void bus.writeMemory(at + n, 1, 0x10 + 4 * n);
+    expect([bus.readMemory(at, 4), bus.readMemory(at + 4, 4), bus.readMemory(at + 10, 2)]).toEqual([
       0x1c18_1410, 0x2c28_2420, 0x3c38,
     ]);
   });
@@ -54,7 +54,7 @@ describe('§6.8.2.6-9 the table', () => {
     await using harness = await Harness.open();
     const { driver, bus } = harness;
     driver.setVector(0, 0xffff_ffff, 0xffff_ffff, 0xffff_fffe);
-    expect([0, 4, 8, 12].map((n) => bus.read('memory', driver.tableAddress + n, 4))).toEqual([
+    expect([0, 4, 8, 12].map((n) => bus.readMemory(driver.tableAddress + n, 4))).toEqual([
       0xffff_fffc, 0, 0xffff_ffff, 0,
     ]);
   });
@@ -63,9 +63,9 @@ describe('§6.8.2.6-9 the table', () => {
     await using harness = await Harness.open();
     const { driver, bus } = harness;
     driver.setVector(6, 0xfee0_0000, 1, 0);
-    expect(bus.read('memory', driver.tableAddress + 16 * 6, 4)).toBe(0);
-    void bus.write('memory', driver.tableAddress + 16 * 5 + 14, 4, 0xffff_ffff);
-    expect(bus.read('memory', driver.tableAddress + 16 * 6, 4)).toBe(0);
+    expect(bus.readMemory(driver.tableAddress + 16 * 6, 4)).toBe(0);
+    void bus.writeMemory(driver.tableAddress + 16 * 5 + 14, 4, 0xffff_ffff);
+    expect(bus.readMemory(driver.tableAddress + 16 * 6, 4)).toBe(0);
   });
 });
 
@@ -132,11 +132,11 @@ describe('§6.8.3 sending', () => {
     await using harness = await Harness.open();
     const { driver, bus } = harness;
     await driver.enableMsix();
-    void bus.write('memory', driver.tableAddress + 16, 4, 0xfee0_2000);
-    void bus.write('memory', driver.tableAddress + 16 + 8, 4, 0x99);
+    void bus.writeMemory(driver.tableAddress + 16, 4, 0xfee0_2000);
+    void bus.writeMemory(driver.tableAddress + 16 + 8, 4, 0x99);
     signal(harness, 1);
     expect(harness.platform.messages.take()).toEqual([{ address: 0xfee0_2000n, data: 0x99 }]);
-    void bus.write('memory', driver.tableAddress + 20, 4, 0x1);
+    void bus.writeMemory(driver.tableAddress + 20, 4, 0x1);
     signal(harness, 1);
     expect(harness.platform.messages.take()).toEqual([{ address: 0x1_fee0_2000n, data: 0x99 }]);
   });
@@ -149,6 +149,7 @@ describe('§6.8.3 sending', () => {
     driver.setVector(1, 0x1234_5678, 7, 0);
     signal(harness, 1);
     expect([driver.pending(1), harness.warnings.length]).toEqual([true, 1]);
+    expect(harness.platform.faults.refusedMessages).toBe(1);
     harness.platform.messages.refuse = false;
     driver.setVector(1, 0xfee0_0000, 7, 0);
     expect(sent(harness)).toEqual([7]);
@@ -159,10 +160,8 @@ describe('§6.8.3 sending', () => {
     const { driver, bus } = harness;
     signal(harness, 0);
     for (const value of [0xffff_ffff, 0]) {
-      void bus.write('memory', driver.pendingAddress, 4, value);
-      expect([bus.read('memory', driver.pendingAddress, 4), bus.read('memory', driver.pendingAddress + 4, 4)]).toEqual([
-        1, 0,
-      ]);
+      void bus.writeMemory(driver.pendingAddress, 4, value);
+      expect([bus.readMemory(driver.pendingAddress, 4), bus.readMemory(driver.pendingAddress + 4, 4)]).toEqual([1, 0]);
     }
   });
 });

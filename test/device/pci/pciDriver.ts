@@ -1,4 +1,4 @@
-/** A driver's hands on a PCI bus: configuration mechanism #1, capabilities, and the structures of a virtio function (virtio 1.2 §4.1). */
+/** A driver's hands on a PCI bus: configuration space, capabilities, and the structures of a virtio function (virtio 1.2 §4.1). */
 import type { PciBus } from '../../../device/pci/bus.js';
 
 export const SLOT = 3;
@@ -66,13 +66,11 @@ export class PciDriver {
   }
 
   config(offset: number, length: number): number {
-    this.bus.write('io', 0xcf8, 4, (0x8000_0000 | (this.slot << 11) | (offset & 0xfc)) >>> 0);
-    return this.bus.read('io', 0xcfc + (offset & 3), length);
+    return this.bus.readConfig(this.slot << 3, offset, length);
   }
 
   setConfig(offset: number, length: number, value: number): void | Promise<void> {
-    this.bus.write('io', 0xcf8, 4, (0x8000_0000 | (this.slot << 11) | (offset & 0xfc)) >>> 0);
-    return this.bus.write('io', 0xcfc + (offset & 3), length, value);
+    return this.bus.writeConfig(this.slot << 3, offset, length, value);
   }
 
   /** Offsets of all capabilities, in the order of the list. */
@@ -96,11 +94,11 @@ export class PciDriver {
   }
 
   common(offset: number, length: number): number {
-    return this.bus.read('memory', this.addressOf(CFG_COMMON) + offset, length);
+    return this.bus.readMemory(this.addressOf(CFG_COMMON) + offset, length);
   }
 
   async setCommon(offset: number, length: number, value: number): Promise<void> {
-    await this.bus.write('memory', this.addressOf(CFG_COMMON) + offset, length, value);
+    await this.bus.writeMemory(this.addressOf(CFG_COMMON) + offset, length, value);
   }
 
   get status(): number {
@@ -112,11 +110,11 @@ export class PciDriver {
   }
 
   isr(): number {
-    return this.bus.read('memory', this.addressOf(CFG_ISR), 1);
+    return this.bus.readMemory(this.addressOf(CFG_ISR), 1);
   }
 
   deviceConfig(offset: number, length: number): number {
-    return this.bus.read('memory', this.addressOf(CFG_DEVICE) + offset, length);
+    return this.bus.readMemory(this.addressOf(CFG_DEVICE) + offset, length);
   }
 
   /** @param queueNotifyOff what the queue's register says; the queue's index while all queues are there */
@@ -196,18 +194,18 @@ export class PciDriver {
 
   setVector(vector: number, address: number, data: number, control: number): void {
     const at = this.tableAddress + 16 * vector;
-    void this.bus.write('memory', at, 4, address % 2 ** 32);
-    void this.bus.write('memory', at + 4, 4, Math.floor(address / 2 ** 32));
-    void this.bus.write('memory', at + 8, 4, data);
-    void this.bus.write('memory', at + 12, 4, control);
+    void this.bus.writeMemory(at, 4, address % 2 ** 32);
+    void this.bus.writeMemory(at + 4, 4, Math.floor(address / 2 ** 32));
+    void this.bus.writeMemory(at + 8, 4, data);
+    void this.bus.writeMemory(at + 12, 4, control);
   }
 
   /** A vector's mask bit. */
   setMask(vector: number, masked: boolean): void {
-    void this.bus.write('memory', this.tableAddress + 16 * vector + 12, 4, masked ? 1 : 0);
+    void this.bus.writeMemory(this.tableAddress + 16 * vector + 12, 4, masked ? 1 : 0);
   }
 
   pending(vector: number): boolean {
-    return ((this.bus.read('memory', this.pendingAddress + 4 * (vector >> 5), 4) >>> (vector & 31)) & 1) === 1;
+    return ((this.bus.readMemory(this.pendingAddress + 4 * (vector >> 5), 4) >>> (vector & 31)) & 1) === 1;
   }
 }

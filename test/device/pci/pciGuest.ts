@@ -13,6 +13,7 @@ export interface PciGuestOptions {
   readonly features?: bigint;
   readonly rings?: readonly number[];
   readonly msix?: boolean;
+  readonly receiveBuffer?: number;
 }
 
 export class PciGuest extends QueueGuest implements AsyncDisposable {
@@ -27,8 +28,9 @@ export class PciGuest extends QueueGuest implements AsyncDisposable {
     features: bigint,
     private readonly dataPlane: DeviceDataPlane,
     config: DeviceConfig,
+    receiveBuffer?: number,
   ) {
-    super(features);
+    super(features, receiveBuffer);
     const memory = this.regions();
     this.device = new VirtioNetPci({
       addon,
@@ -48,7 +50,7 @@ export class PciGuest extends QueueGuest implements AsyncDisposable {
     config: DeviceConfig,
     options: PciGuestOptions = {},
   ): Promise<PciGuest> {
-    const guest = new PciGuest(options.features ?? FEATURES, dataPlane, config);
+    const guest = new PciGuest(options.features ?? FEATURES, dataPlane, config, options.receiveBuffer);
     await dataPlane.setMemory(guest.regions());
     await guest.driver.enable();
     if (options.msix !== false) await guest.driver.enableMsix();
@@ -81,7 +83,7 @@ export class PciGuest extends QueueGuest implements AsyncDisposable {
   }
 
   protected notify(ring: number): void {
-    void this.bus.write('memory', this.notifyAddresses.get(ring)!, 2, ring);
+    void this.bus.writeMemory(this.notifyAddresses.get(ring)!, 2, ring);
   }
 
   interrupted(ring: number): boolean {

@@ -106,7 +106,7 @@ describe('§2.6.1 queue reset', () => {
     await harness.bringUp();
     dataPlane.nextAvailIdx = 9;
     await driver.setCommon(pci.QUEUE_SELECT, 2, 1);
-    const done = bus.write('memory', driver.addressOf(pci.CFG_COMMON) + pci.QUEUE_RESET, 2, 1);
+    const done = bus.writeMemory(driver.addressOf(pci.CFG_COMMON) + pci.QUEUE_RESET, 2, 1);
     expect([driver.common(pci.QUEUE_RESET, 2), dataPlane.running.has(1)]).toEqual([1, true]);
     await done;
     expect([
@@ -156,16 +156,16 @@ describe('§4.1.5.2 notifications', () => {
       for (const [queue, { kickFd }] of dataPlane.running) {
         for (const length of [2, 4]) {
           dataPlane.kicksRefused = length === 4;
-          void bus.write('memory', driver.notifyAddress(queue), length, queue);
+          void bus.writeMemory(driver.notifyAddress(queue), length, queue);
           expect([dataPlane.kicks.pop(), signalled(kickFd)]).toEqual([queue, dataPlane.kicksRefused]);
         }
-        void bus.write('memory', driver.notifyAddress(queue) + 2, 2, queue);
+        void bus.writeMemory(driver.notifyAddress(queue) + 2, 2, queue);
         expect([dataPlane.kicks, signalled(kickFd)]).toEqual([[], false]);
       }
       expect(platform.counts.doorbellExits).toBe(10);
-      void bus.write('memory', driver.notifyAddress(5), 2, 5);
+      void bus.writeMemory(driver.notifyAddress(5), 2, 5);
       expect([dataPlane.kicks, platform.counts.doorbellExits]).toEqual([[], 10]);
-      expect(bus.read('memory', driver.notifyAddress(0), 4)).toBe(0);
+      expect(bus.readMemory(driver.notifyAddress(0), 4)).toBe(0);
     },
   );
 });
@@ -224,7 +224,7 @@ describe('§4.1.4.5 ISR and INTx', () => {
     const { callFd } = dataPlane.running.get(0)!;
     await driver.setStatus(0);
     addon.eventfdSignal(callFd);
-    void bus.write('memory', driver.addressOf(pci.CFG_COMMON) + pci.DEVICE_STATUS, 1, 0);
+    void bus.writeMemory(driver.addressOf(pci.CFG_COMMON) + pci.DEVICE_STATUS, 1, 0);
     await new Promise((resolve) => setTimeout(resolve, 1));
     expect([platform.levels, driver.isr()]).toEqual([[], 0]);
   });

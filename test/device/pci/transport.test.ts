@@ -148,6 +148,7 @@ describe('§2.2 features', () => {
     expect(await harness.driver.negotiate(features)).toBe(false);
     expect(harness.driver.status).toBe(3);
     expect(harness.warnings.at(-1)).toMatch(reason);
+    expect(harness.platform.faults.refusedFeatures).toBe(1);
   });
 
   it.each([
@@ -214,7 +215,7 @@ describe('§2.5 and §5.1.4 device configuration', () => {
   it('§5.1.4 is read-only for the driver', async () => {
     await using harness = await Harness.open();
     const { driver, bus } = harness;
-    for (let n = 0; n < 12; n++) void bus.write('memory', driver.addressOf(pci.CFG_DEVICE) + n, 1, 0xa5);
+    for (let n = 0; n < 12; n++) void bus.writeMemory(driver.addressOf(pci.CFG_DEVICE) + n, 1, 0xa5);
     expect([driver.deviceConfig(0, 4), driver.deviceConfig(8, 4)]).toEqual([0x0100_5452, 0x05dc_0002]);
   });
 

@@ -3,5 +3,5 @@ import { Guest, report } from './guest.js';
 
 const MEASURED = 20;
 
-await using guest = await Guest.start('kvm', 2, { irqfd: false, ioeventfd: false });
+await using guest = await Guest.start('kvm', 2, { eventPaths: { irqfd: false, ioeventfd: false } });
 report(await guest.tracedCrr(2, MEASURED));

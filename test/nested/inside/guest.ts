@@ -6,7 +6,7 @@ import { compileTool } from '../../../bench/native/tools.js';
 import { SlipwayError } from '../../../src/errors.js';
 import { Network } from '../../../src/network.js';
 import { Sandbox } from '../../../src/sandbox/sandbox.js';
-import type { EventPaths } from '../../../src/vmm/platform.js';
+import type { SandboxOptions } from '../../../src/sandbox/sandbox.js';
 import { traced } from './kvmTrace.js';
 import type { KvmActivity } from './kvmTrace.js';
 
@@ -19,6 +19,9 @@ export class GuestError extends SlipwayError {
   override readonly name = 'GuestError';
 }
 
+/** What may be different from one guest to the next. */
+export type GuestVariant = Pick<SandboxOptions, 'eventPaths' | 'kernel' | 'kernelParameters'>;
+
 /** A guest, its network, and the server that its clients talk to. */
 export class Guest implements AsyncDisposable {
   private constructor(
@@ -28,13 +31,13 @@ export class Guest implements AsyncDisposable {
     readonly bootMs: number,
   ) {}
 
-  static async start(vmm: Vmm, cpus: number, eventPaths?: Partial<EventPaths>): Promise<Guest> {
+  static async start(vmm: Vmm, cpus: number, variant: GuestVariant = {}): Promise<Guest> {
     const server = await GuestServer.start();
     const network = await Network.create({ workers: Math.min(cpus, 2), queues: cpus, allowHostLoopback: true });
     try {
       const files = { '/usr/sbin/ethtool': '/usr/sbin/ethtool', '/bin/crr': compileTool('guest/crr.c') };
       const begin = performance.now();
-      const options = { ...vmmOption(vmm), cpus, memoryMiB: GUEST_MEMORY_MIB, files, eventPaths };
+      const options = { ...vmmOption(vmm), cpus, memoryMiB: GUEST_MEMORY_MIB, files, ...variant };
       const sandbox = await Sandbox.start({ ...options, network });
       const guest = new Guest(sandbox, network, server, performance.now() - begin);
       if (sandbox.networkComplaint !== '') throw new GuestError(sandbox.networkComplaint);

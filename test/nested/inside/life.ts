@@ -23,7 +23,8 @@ async function firstGuest(): Promise<object> {
   let reloads = 0;
   for (; reloads < RELOADS; reloads++) await guest.shell(RELOAD);
   const afterReloads = await guest.crr(cpus, CHECKED);
-  return { bootMs: guest.bootMs, interrupts, run, activity, output, underLoad, reloads, afterReloads };
+  const counts = { machine: guest.sandbox.stats(), device: guest.network.stats().devices[0] };
+  return { bootMs: guest.bootMs, interrupts, counts, run, activity, output, underLoad, reloads, afterReloads };
 }
 
 async function changeQueues(guest: Guest): Promise<void> {

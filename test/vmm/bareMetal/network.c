@@ -412,7 +412,7 @@ static void rubbish_registers(void) {
   report("survived", VALUES);
 }
 
-/* The same for the configuration space of the card, of the bridge and of nothing, and for the ports. */
+/* The same for the configuration space of the card, of the bridge and of nothing, for the ports, and for memory where nothing is. */
 static void rubbish_config(void) {
   for (int n = 0; n < VALUES; n++) {
     uint32_t value = rubbish_values[n];
@@ -420,6 +420,7 @@ static void rubbish_config(void) {
     disable_interrupts();
     for (int offset = 0; offset < 256; offset += 4) rubbish_in_config(card.slot, offset, value);
     for (int slot = 0; slot < 32; slot += 31) rubbish_in_config(slot, n * 4, value);
+    rubbish_in_memory((volatile uint8_t *)0xd0000000, value);
     for (int port = 0xcf8; port < 0xd00; port++) {
       /* At 0xcf9 is the reset register, which does as it is told. */
       if (port != 0xcf9) out8(port, value);

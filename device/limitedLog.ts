@@ -1,17 +1,26 @@
-/** A log that whoever is on the other side of a socket can't fill: so many warnings in a while, then how many were left out. */
-import type { VhostUserLog } from './session.js';
+/** A log that a guest, or whoever is on the other side of a socket, can't fill: so many warnings in a while, then how many were left out. */
 
 const LINES = 100;
 const WINDOW_MS = 10_000;
 
-export class LimitedLog implements VhostUserLog {
+/** Where a front writes its lines; pino's loggers are such. */
+export interface FrontLog {
+  info(message: string): void;
+  warn(message: string): void;
+}
+
+export class LimitedLog implements FrontLog {
   private left = LINES;
   private omitted = 0;
   private windowEnd = 0;
 
-  /** @param now the time in ms */
+  /**
+   * @param who is warned of
+   * @param now the time in ms
+   */
   constructor(
-    private readonly log: VhostUserLog,
+    private readonly log: FrontLog,
+    private readonly who: string,
     private readonly now: () => number = () => performance.now(),
   ) {}
 
@@ -27,7 +36,7 @@ export class LimitedLog implements VhostUserLog {
   private admit(): boolean {
     const now = this.now();
     if (now >= this.windowEnd) {
-      if (this.omitted > 0) this.log.warn(`vhost-user: ${this.omitted} warnings were left out`);
+      if (this.omitted > 0) this.log.warn(`${this.who}: ${this.omitted} warnings were left out`);
       this.left = LINES;
       this.omitted = 0;
       this.windowEnd = now + WINDOW_MS;
@@ -37,7 +46,7 @@ export class LimitedLog implements VhostUserLog {
       return true;
     }
     if (this.omitted++ === 0)
-      this.log.warn(`vhost-user: more warnings than ${LINES} in ${WINDOW_MS / 1000} s are left out`);
+      this.log.warn(`${this.who}: more warnings than ${LINES} in ${WINDOW_MS / 1000} s are left out`);
     return false;
   }
 }
