@@ -27,6 +27,7 @@ export default defineConfig({
             'test/guests/multiqueue.test.ts',
             'test/bench/driver/slipway.test.ts',
             'test/device/controlQueueNetwork.test.ts',
+            'test/device/dataQueuesNetwork.test.ts',
           ],
           env: { SLIPWAY_ENGINE: 'auto' },
         },
