@@ -30,7 +30,10 @@ function barrier(): void {
       return;
     }
   }
-  Atomics.wait(shared, 1, turn);
+  // Who let the last turn's go may notify only now: that is not our turn.
+  while (Atomics.load(shared, 1) === turn) {
+    Atomics.wait(shared, 1, turn);
+  }
 }
 
 function check(condition: boolean, what: string): void {
