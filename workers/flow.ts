@@ -96,5 +96,7 @@ export const ACK_NOW = 64;
 export const ACK_LATER = 256;
 /** The socket's receive buffer was made large. */
 export const BULK = 512;
+/** The socket's peer is the host itself. */
+export const LOOPBACK = 1024;
 /** The flow is in a list of those that have something for the guest. */
 export const LISTED = 128;

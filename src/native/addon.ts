@@ -93,6 +93,8 @@ export interface Addon extends KvmDoor {
 
   /** hot: a non-blocking, close-on-exec IPv4 stream socket with TCP_NODELAY and SO_OOBINLINE. Returns fd or -errno. */
   tcpSocket(): number;
+  /** hot: TCP_CONGESTION "reno", for a socket that isn't connected yet: it will send without pacing. Returns 0 or -errno. */
+  unpace(fd: number): number;
   /** hot: connect(2). `address` is an IPv4 address as a host-order 32-bit integer (signed or not). Returns 0 or -errno. */
   connect4(fd: number, address: number, port: number): number;
   /** hot: sendmsg(2) of `count` iovecs from index `first` of the scratch, with MSG_DONTWAIT | MSG_NOSIGNAL | `flags`. Bytes or -errno; -EFAULT for a triple outside its region. */

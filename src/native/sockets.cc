@@ -33,6 +33,12 @@ int32_t tcpSocket(ThreadState &) {
   return fd.release();
 }
 
+/** tcp(7): Reno, which every kernel has and everybody may use, sends without pacing timers. Of a connected socket they would stay. */
+int32_t unpace(ThreadState &, int32_t fd) {
+  static constexpr char reno[] = "reno";
+  return result(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, reno, sizeof reno - 1));
+}
+
 int32_t connect4(ThreadState &, int32_t fd, uint32_t address, uint32_t port) {
   if (port > UINT16_MAX) return -EINVAL;
   sockaddr_in peer = {};
@@ -118,6 +124,7 @@ Napi::Value probePeekOffset(const Napi::CallbackInfo &info) {
 
 void exportSockets(Exports &exports) {
   exports.hot<tcpSocket>("tcpSocket");
+  exports.hot<unpace>("unpace");
   exports.hot<connect4>("connect4");
   exports.hot<sendMessage>("sendmsg");
   exports.hot<receiveMessage>("recvmsg");

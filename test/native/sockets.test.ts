@@ -22,6 +22,7 @@ const { region, buffer } = addon.createRegion(1 << 20);
 const bytes = new Uint8Array(buffer);
 const text = (offset: number, length: number): string => Buffer.from(buffer, offset, length).toString('latin1');
 
+const ENOTSOCK = 88;
 const ENETUNREACH = 101;
 const EPIPE = 32;
 
@@ -60,6 +61,15 @@ describe('tcpSocket and connect4', () => {
     expect(addon.connect4(fd, LOOPBACK, 65536)).toBe(-EINVAL);
     expect(addon.connect4(fd, LOOPBACK, -1)).toBe(-EINVAL);
     addon.close(fd);
+  });
+
+  it('unpace takes a TCP socket, and nothing else', () => {
+    const fd = addon.tcpSocket();
+    expect(addon.unpace(fd)).toBe(0);
+    addon.close(fd);
+    const eventfd = addon.eventfdCreate();
+    expect(addon.unpace(eventfd)).toBe(-ENOTSOCK);
+    addon.close(eventfd);
   });
 
   it('report a refused connection through socketError, once', async () => {
@@ -205,6 +215,7 @@ describe('close', () => {
 describe('hot functions', () => {
   const bad = 2 ** 20;
   it.each<[string, () => number]>([
+    ['unpace', () => addon.unpace(bad)],
     ['connect4', () => addon.connect4(bad, LOOPBACK, 1)],
     ['sendmsg', () => addon.sendmsg(bad, 0, 0, 0)],
     ['recvmsg', () => addon.recvmsg(bad, 0, 0, 0)],

@@ -39,6 +39,8 @@ export interface Engine {
   signal(fd: number): number;
 
   tcpSocket(): number;
+  /** Before `connect`: whatever congestion control the host has chosen, this socket won't pace what it sends. */
+  unpace(fd: number): number;
   connect(fd: number, address: number, port: number): number;
   /** Sends `count` triples from number `first` of the iovec scratch. Bytes or -errno. */
   send(fd: number, first: number, count: number): number;

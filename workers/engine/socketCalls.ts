@@ -29,6 +29,11 @@ export abstract class SocketCalls {
     return this.addon.tcpSocket();
   }
 
+  unpace(fd: number): number {
+    this.counters[C.optionCalls]!++;
+    return this.addon.unpace(fd);
+  }
+
   connect(fd: number, address: number, port: number): number {
     this.counters[C.connectCalls]!++;
     return this.addon.connect4(fd, address, port);

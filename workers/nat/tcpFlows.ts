@@ -37,6 +37,7 @@ import {
   ISS,
   LAST_ACTIVE,
   LISTED,
+  LOOPBACK,
   MAC_HIGH,
   MAC_LOW,
   MSS,
@@ -94,6 +95,8 @@ export const RTO_MAX_MS = 60_000;
 const ACK_DELAY_MS = 2;
 /** The window offered before the socket was asked what it takes, bytes. */
 const FIRST_WINDOW = 65_535;
+/** The first byte of 127.0.0.0/8. */
+const LOOPBACK_NETWORK = 127;
 
 export interface TcpSettings {
   readonly addresses: NetworkAddresses;
@@ -215,6 +218,11 @@ export class TcpFlows {
     const f = flow * FLOW_WORDS;
     const fd = engine.tcpSocket();
     if (fd < 0) return fd;
+    if (address >>> 24 === LOOPBACK_NETWORK) {
+      // Nothing is lost or late on the way to the host itself: the timers that pace BBR's segments would only cost.
+      engine.unpace(fd);
+      r[f + FLAGS]! |= LOOPBACK;
+    }
     let result = engine.connect(fd, address, r[f + PORTS]! & 0xffff);
     if (result === -EINPROGRESS) result = 0;
     if (result === 0) result = engine.watchSocket(fd, flow, r[f + GENERATION]!);

@@ -21,6 +21,7 @@ import {
   HELD_FIRST,
   ISS,
   LAST_ACTIVE,
+  LOOPBACK,
   MAC_HIGH,
   MAC_LOW,
   MSS,
@@ -71,6 +72,8 @@ const GSO_TCPV4 = 1;
 /** Our window scale: windows up to 8 MiB. */
 export const RCV_WND_SHIFT = 7;
 const MAX_WINDOW = 4 << 20;
+/** To the host itself less does. Buffers of sockets that don't pace grow unlike each other beyond: streams would get unlike shares. */
+const LOOPBACK_WINDOW = 2 << 20;
 /** The window is never shown smaller than this while the socket takes all: a socket that is full says so when it refuses. */
 const MIN_WINDOW = 65_535;
 /** Bytes that a flow sends in one turn. */
@@ -367,7 +370,8 @@ export class TcpOutput {
     if (r[f + HELD_FIRST]! >= 0) return shown;
     if (r[f + SEND_SPACE]! < MIN_WINDOW / 2) {
       const space = flows.engine.sendSpace(r[f + FD]!);
-      r[f + SEND_SPACE] = Math.max(MIN_WINDOW, Math.min(space, MAX_WINDOW));
+      const most = (r[f + FLAGS]! & LOOPBACK) === 0 ? MAX_WINDOW : LOOPBACK_WINDOW;
+      r[f + SEND_SPACE] = Math.max(MIN_WINDOW, Math.min(space, most));
     }
     return Math.max(shown, r[f + SEND_SPACE]!);
   }

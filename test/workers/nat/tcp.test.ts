@@ -179,6 +179,22 @@ describe('from the guest', () => {
     expect(t.givenBack).toHaveLength(2);
   });
 
+  it.each([
+    ['10.0.2.2', 'does not pace', 2 << 20],
+    ['192.0.2.7', 'paces as the host will have it', 4 << 20],
+  ])('to %s the socket %s, and the window grows to %i bytes', (destination, _paces, largest) => {
+    const t = new Trace({ allowHostLoopback: true });
+    t.destination = parseIpv4Address(destination);
+    let { seq, ack } = t.establish({ scale: 7 });
+    expect(t.engine.unpaced.size).toBe(destination === '10.0.2.2' ? 1 : 0);
+    let window = 0;
+    for (let n = 0; n < 100; n++, seq += 1400) {
+      for (const answer of t.send({ flags: ACK, seq, ack, data: 'x'.repeat(1400) })) window = answer.window << 7;
+    }
+    expect(window).toBeGreaterThan(largest - (1 << 20));
+    expect(window).toBeLessThanOrEqual(largest);
+  });
+
   it('RFC 9293 §3.8.6.2.2: the window shown never shrinks', () => {
     const t = new Trace();
     const { ack } = t.establish({ scale: 7 });

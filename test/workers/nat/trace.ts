@@ -82,6 +82,8 @@ class FakeEngine implements Engine {
   /** Errno of the next `tcpSocket` and `connect`; 0: they succeed. */
   socketErrno = 0;
   connectErrno = 0;
+  /** Descriptors that `unpace` was called with. */
+  readonly unpaced = new Set<number>();
   private nextFd = 10;
   private target: readonly [address: number, port: number] = [0, 0];
 
@@ -149,12 +151,17 @@ class FakeEngine implements Engine {
     return 0;
   }
 
+  unpace(fd: number): number {
+    this.unpaced.add(fd);
+    return 0;
+  }
+
   setPeekOffset(fd: number, offset: number): number {
     this.socket(fd).peekOffset = offset;
     return 0;
   }
   sendSpace(fd: number): number {
-    return Math.min(this.socket(fd).space, 1 << 20);
+    return Math.min(this.socket(fd).space, 8 << 20);
   }
   finish(fd: number): number {
     this.socket(fd).finished = true;
