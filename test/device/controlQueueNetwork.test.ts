@@ -1,19 +1,14 @@
 /** The control queue of a device on a running network, by both fronts where the clause applies (virtio 1.2 §5.1.6.5). */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ } from '../../device/features.js';
-import { type Front, PciFront, VhostUserFront } from './fronts.js';
+import { FRONTS, type Front, VhostUserFront } from './fronts.js';
 import { CONTROL, FEATURES, UNANSWERED } from './queueGuest.js';
 import * as fe from './vhostUser/frontEnd.js';
 
 const OK = { ack: 0, used: 1, touched: false };
 const ERR = { ack: 1, used: 1, touched: false };
 
-describe.each([
-  ['vhost-user', 1, () => VhostUserFront.create(1)],
-  ['vhost-user', 2, () => VhostUserFront.create(2)],
-  ['PCI', 1, () => PciFront.create(1)],
-  ['PCI', 2, () => PciFront.create(2)],
-] as const)('%s, two pairs on %i workers', (_, workers, create) => {
+describe.each(FRONTS)('%s, two pairs on %i workers', (_, workers, create) => {
   let front: Front;
 
   beforeAll(async () => {

@@ -19,7 +19,7 @@ import * as ip from '../../workers/wire/ipv4.js';
 import * as tcp from '../../workers/wire/tcp.js';
 import { tcpSegment, tcpSyn } from '../e2e/guestFrames.js';
 import { until } from '../native/support.js';
-import { CONFIG, type Front, PciFront, VhostUserFront } from './fronts.js';
+import { CONFIG, FRONTS, type Front, VhostUserFront } from './fronts.js';
 import { arpRequest, FEATURES, type QueueGuest } from './queueGuest.js';
 import * as fe from './vhostUser/frontEnd.js';
 
@@ -35,12 +35,7 @@ const u16le = (bytes: Uint8Array, at: number): number => bytes[at]! | (bytes[at 
 const interrupted = (guest: QueueGuest, ring: number): Promise<unknown> =>
   until(() => (guest.interrupted(ring) ? true : undefined));
 
-describe.each([
-  ['vhost-user', 1, () => VhostUserFront.create(1)],
-  ['vhost-user', 2, () => VhostUserFront.create(2)],
-  ['PCI', 1, () => PciFront.create(1)],
-  ['PCI', 2, () => PciFront.create(2)],
-] as const)('%s, two pairs on %i workers', (_, workers, create) => {
+describe.each(FRONTS)('%s, two pairs on %i workers', (_, workers, create) => {
   let front: Front;
 
   beforeAll(async () => {

@@ -107,3 +107,11 @@ export class PciFront implements Front {
     await this.pool.close();
   }
 }
+
+/** Each front with one worker and with two, for `describe.each`. */
+export const FRONTS: readonly (readonly [name: string, workers: number, create: () => Promise<Front>])[] = [
+  ['vhost-user', 1, () => VhostUserFront.create(1)],
+  ['vhost-user', 2, () => VhostUserFront.create(2)],
+  ['PCI', 1, () => PciFront.create(1)],
+  ['PCI', 2, () => PciFront.create(2)],
+];

@@ -1,7 +1,8 @@
 /** Where a guest may connect to, before any policy of the user's: secure by default (DESIGN §5). */
 import type { NetworkAddresses } from './addresses.js';
 
-const LOOPBACK = 0x7f000001;
+/** 127.0.0.1, where a guest's connections to its gateway go. */
+export const HOST_LOOPBACK = 0x7f000001;
 
 /** Address blocks that lead nowhere or somewhere private to the host: [network, prefix length]. */
 const DENIED: readonly (readonly [number, number])[] = [
@@ -18,7 +19,7 @@ export function egressAddress(
   addresses: NetworkAddresses,
   allowHostLoopback: boolean,
 ): number | undefined {
-  if (destination === addresses.gateway) return allowHostLoopback ? LOOPBACK : undefined;
+  if (destination === addresses.gateway) return allowHostLoopback ? HOST_LOOPBACK : undefined;
   if (((destination ^ addresses.guest) & addresses.netmask) === 0) return undefined;
   for (const [network, prefix] of DENIED) {
     if ((destination ^ network) >>> (32 - prefix) === 0) return undefined;

@@ -67,6 +67,7 @@ import { hashTuple } from '../shared/hash.js';
 import { BULKY, SMALL, TurnLists } from '../turnLists.js';
 import { u16, u32 } from '../wire/bytes.js';
 import type { NetworkAddresses } from './addresses.js';
+import { HOST_LOOPBACK } from './egress.js';
 import type { GuestLink } from './guestLink.js';
 
 /** Times, in ms. */
@@ -95,8 +96,6 @@ export const RTO_MAX_MS = 60_000;
 const ACK_DELAY_MS = 2;
 /** The window offered before the socket was asked what it takes, bytes. */
 const FIRST_WINDOW = 65_535;
-/** The first byte of 127.0.0.0/8. */
-const LOOPBACK_NETWORK = 127;
 
 export interface TcpSettings {
   readonly addresses: NetworkAddresses;
@@ -218,7 +217,7 @@ export class TcpFlows {
     const f = flow * FLOW_WORDS;
     const fd = engine.tcpSocket();
     if (fd < 0) return fd;
-    if (address >>> 24 === LOOPBACK_NETWORK) {
+    if (address === HOST_LOOPBACK) {
       // Nothing is lost or late on the way to the host itself: the timers that pace BBR's segments would only cost.
       engine.unpace(fd);
       r[f + FLAGS]! |= LOOPBACK;

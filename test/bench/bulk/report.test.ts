@@ -3,6 +3,7 @@ import { bulkTable, hasFailed } from '../../../bench/bulk/report.js';
 import { summarizeCell } from '../../../bench/bulk/result.js';
 import type { BulkCell, BulkReport, BulkRun, Direction } from '../../../bench/bulk/result.js';
 import { markdownTable } from '../../../bench/report/table.js';
+import { MACHINE } from '../report/fakeMachine.js';
 import { fakeRun, fakeStream } from './fakes.js';
 
 function reportOf(cells: readonly BulkCell[], changes: Partial<BulkReport> = {}): BulkReport {
@@ -10,17 +11,7 @@ function reportOf(cells: readonly BulkCell[], changes: Partial<BulkReport> = {})
     benchmark: 'bulk',
     schemaVersion: 1,
     date: '2026-01-02T03:04:05.000Z',
-    machine: {
-      cpu: 'CPU',
-      cores: 2,
-      memoryGiB: 8,
-      kernel: '6.1',
-      node: 'v20',
-      congestion: 'cubic',
-      hardwareKvm: false,
-      qemu: 'QEMU 10',
-      passt: null,
-    },
+    machine: MACHINE,
     settings: {
       cpus: 2,
       directions: ['send', 'receive'],

@@ -3,6 +3,7 @@ import { crrTable } from '../../../bench/crr/report.js';
 import { summarizeCell } from '../../../bench/crr/result.js';
 import type { CrrCell, CrrReport, CrrRun } from '../../../bench/crr/result.js';
 import { markdownTable } from '../../../bench/report/table.js';
+import { MACHINE } from '../report/fakeMachine.js';
 import { fakeRun } from './fakes.js';
 
 function reportOf(cells: readonly CrrCell[], changes: Partial<CrrReport> = {}): CrrReport {
@@ -10,17 +11,7 @@ function reportOf(cells: readonly CrrCell[], changes: Partial<CrrReport> = {}): 
     benchmark: 'crr',
     schemaVersion: 1,
     date: '2026-01-02T03:04:05.000Z',
-    machine: {
-      cpu: 'CPU',
-      cores: 2,
-      memoryGiB: 8,
-      kernel: '6.1',
-      node: 'v20',
-      congestion: 'cubic',
-      hardwareKvm: false,
-      qemu: 'QEMU 10',
-      passt: null,
-    },
+    machine: MACHINE,
     settings: { cpus: 2, flows: [1, 4], count: 2_000, closes: 'client', warmup: 50, rounds: 3, maxRounds: 3 },
     backEnds: { slipway: 'ours', 'qemu-user': 'libslirp' },
     notInstalled: [],
