@@ -128,6 +128,12 @@ export class VariantGuest implements AsyncDisposable {
     return (await this.monitor).execute(execute, args);
   }
 
+  /** Where the guest is, for the report of one that hangs: its console, its processors. */
+  async whereabouts(): Promise<string> {
+    const processors = await this.hmp('info registers -a');
+    return [...this.consoleTail, await this.hmp('info status'), ...processors.match(/.*(RIP|HLT)=.*/g)!].join('\n');
+  }
+
   /** Executes a command of QEMU's human monitor; returns what it says. */
   async hmp(commandLine: string): Promise<string> {
     return String(await this.qmp('human-monitor-command', { 'command-line': commandLine }));

@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { GuestServer } from '../../bench/guests/guestServer.js';
 import { parseCrrRun } from '../../bench/crr/result.js';
@@ -15,6 +16,8 @@ import type { VariantOptions } from './variantGuest.js';
 
 /** For hangs: the guests are emulated. */
 const HANG = 240_000;
+/** What a guest takes for half a minute on a slow machine it doesn't do in this time, ms: it hangs, and is to say where. */
+const STUCK = 180_000;
 const MIB = 2 ** 20;
 const folder = mkdtempSync(join(tmpdir(), 'slipway-variants-'));
 const files = { '/bin/crr': compileTool('guest/crr.c'), '/bin/bulk': compileTool('guest/bulk.c') };
@@ -44,10 +47,16 @@ async function withGuest(options: Partial<VariantOptions>, act: (guest: VariantG
   const device = await network.serve({ path });
   try {
     await using guest = await VariantGuest.start({ path, queues: 2, files, ...options });
-    await act(guest);
+    await Promise.race([act(guest), stuck(guest)]);
   } finally {
     await device.close();
   }
+}
+
+async function stuck(guest: VariantGuest): Promise<never> {
+  await delay(STUCK, undefined, { ref: false });
+  const counts = JSON.stringify(network.stats());
+  throw new Error(`the guest hangs: ${await guest.whereabouts()}\nThe network: ${counts}`);
 }
 
 async function works(guest: VariantGuest): Promise<void> {
