@@ -1,6 +1,6 @@
 /**
- * What a front (vhost-user, KVM) hands to the data plane: guest memory and virtqueues.
- * Nothing below this interface knows which front it is (DESIGN §1).
+ * What a front (vhost-user, or PCI for Slipway's own VMM) hands to the data plane: guest memory and virtqueues.
+ * Nothing below this interface knows which front it is.
  */
 
 import type { NetState } from './netState.js';

@@ -40,7 +40,7 @@ const fileMapping = z
   .transform((text) => ({ host: text.slice(0, text.lastIndexOf(':')), guest: text.slice(text.lastIndexOf(':') + 1) }));
 
 const networkOptions = {
-  /** Poll workers; one per queue pair, as many as there are CPUs, if left out. */
+  /** Poll workers; `defaultWorkers` if left out. */
   workers: integer(1, MAX_CPUS).optional(),
   /** Bytes (virtio 1.2 §5.1.4.1). */
   mtu: integer(68, 65_535),

@@ -1,5 +1,5 @@
 /**
- * The pool's shared memory: who may write what is DESIGN §3's table. Made once by the main thread, handed to each worker
+ * The pool's shared memory: docs/architecture.md says who may write what. Made once by the main thread, handed to each worker
  * with its task; what a worker needs to go on where its predecessor stopped is all in here.
  */
 import { NET_STATE_WORDS, NetState } from '../device/netState.js';

@@ -31,7 +31,7 @@ it('a refused port is refused at once, whatever else waits', async () => {
   expect(load.counts.counters.connects).toBe(0);
 });
 
-describe('secure by default (DESIGN §5)', () => {
+describe('secure by default', () => {
   it.each([
     ["the host's loopback as 10.0.2.2", '10.0.2.2', false],
     ['127.0.0.1', '127.0.0.1', true],

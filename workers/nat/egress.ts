@@ -1,4 +1,4 @@
-/** Where a guest may connect to, before any policy of the user's: secure by default (DESIGN §5). */
+/** Where a guest may connect to, before any policy of the user's: secure by default. */
 import type { NetworkAddresses } from './addresses.js';
 
 /** 127.0.0.1, where a guest's connections to its gateway go. */
