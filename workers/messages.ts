@@ -41,6 +41,13 @@ export const EVENT_QUEUE_BROKEN = 2;
 /** Statuses of EVENT_DONE: 0, or a positive errno. */
 export const STATUS_OK = 0;
 
+/** A worker's answer. */
+export interface Answer {
+  /** 0, or a positive errno. */
+  readonly status: number;
+  readonly value: number;
+}
+
 const TWO_32 = 4294967296;
 
 /** Numbers below 2^53 as two words. */

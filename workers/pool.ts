@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { Piscina } from 'piscina';
 import type { DeviceConfig } from '../device/dataPlane.js';
 import { BROKEN_REASONS } from '../device/virtqueue.js';
-import { addon, packageRoot } from '../src/native/addon.js';
-import type { FdWatcher } from '../src/native/addon.js';
+import { addon } from '../src/native/addon.js';
+import { packageRoot } from '../src/packageRoot.js';
 import { type CounterName, readCounters } from './counters.js';
 import type { EngineName } from './engine/engine.js';
 import { FD, FLOW_WORDS, FREE, STATE } from './flow.js';
@@ -16,7 +16,7 @@ import { movingSockets } from './handoff.js';
 import type { WorkerTask } from './main.js';
 import {
   ARGUMENTS,
-  CONTROL_KICK,
+  type Answer,
   CONTROL_PING,
   CONTROL_THROW,
   DEVICE_OF,
@@ -26,13 +26,8 @@ import {
   TICKET,
 } from './messages.js';
 import type { TcpSettings } from './nat/tcpFlows.js';
-import { Obeyed } from './obeyed.js';
-import { PoolDevice } from './poolDevice.js';
+import { type DeviceHost, PoolDevice } from './poolDevice.js';
 import {
-  CONTROL_CAPACITY,
-  CONTROL_WORDS,
-  EVENT_CAPACITY,
-  EVENT_WORDS,
   FREE_RECORDS,
   HEARTBEAT,
   type PoolDimensions,
@@ -42,10 +37,10 @@ import {
   WORKER_WORDS,
   createPoolMemory,
 } from './poolMemory.js';
-import { SpscRing } from './shared/spscRing.js';
 import { type StageTimes, reportStages } from './stageReport.js';
 import type { StageName } from './stageTimer.js';
 import { StuckCalls } from './stuckCalls.js';
+import { WorkerEnd } from './workerEnd.js';
 
 /** A worker that dies so often within a minute isn't started again: it would die for ever. */
 const MAX_DEATHS_PER_MINUTE = 20;
@@ -56,21 +51,6 @@ export interface PoolOptions extends PoolDimensions {
   readonly pinned: boolean;
   readonly engine: EngineName;
   readonly log: { warn(message: string): void };
-}
-
-/** A worker's answer. */
-export interface Answer {
-  /** 0, or a positive errno. */
-  readonly status: number;
-  readonly value: number;
-}
-
-/** The answer of a worker that is no more: ESRCH. */
-const NO_WORKER: Answer = { status: 3, value: 0 };
-
-interface Request {
-  readonly words: readonly number[];
-  readonly resolve: (answer: Answer) => void;
 }
 
 /** One worker's state, as far as the main thread knows it. */
@@ -84,46 +64,7 @@ export interface WorkerState {
   readonly counters: Record<CounterName, number>;
 }
 
-/** The main thread's end of one worker. */
-class WorkerEnd {
-  readonly epoll = addon.epollCreate();
-  readonly wakeFd = addon.eventfdCreate();
-  readonly eventFd = addon.eventfdCreate();
-  readonly control: SpscRing;
-  readonly events: SpscRing;
-  readonly waiting: Request[] = [];
-  /** Requests in its ring, or consumed but not answered yet, by ticket and in order. */
-  readonly tickets = new Map<number, Request>();
-  readonly obeyed = new Obeyed();
-  watcher: FdWatcher | undefined;
-  task: Promise<void> = Promise.resolve();
-  deaths: number[] = [];
-  ended = false;
-
-  constructor(
-    private readonly memory: PoolMemory,
-    readonly number: number,
-    readonly cpu: number,
-  ) {
-    this.control = new SpscRing(memory.control[number]!, CONTROL_CAPACITY, CONTROL_WORDS);
-    this.events = new SpscRing(memory.events[number]!, EVENT_CAPACITY, EVENT_WORDS);
-  }
-
-  /** Makes its successor begin with an empty ring: what isn't answered is to be asked again. */
-  takeBackRequests(): void {
-    const consumer = new SpscRing(this.memory.control[this.number]!, CONTROL_CAPACITY, CONTROL_WORDS);
-    while (consumer.peek() >= 0) consumer.release();
-    this.waiting.unshift(...this.tickets.values());
-    this.tickets.clear();
-  }
-
-  closeDescriptors(): void {
-    this.watcher?.close();
-    for (const fd of [this.epoll, this.wakeFd, this.eventFd]) addon.close(fd);
-  }
-}
-
-export class Pool {
+export class Pool implements DeviceHost {
   readonly memory: PoolMemory;
   private readonly workers: WorkerEnd[] = [];
   private readonly devices: (PoolDevice | undefined)[] = [];
@@ -150,7 +91,7 @@ export class Pool {
     });
     for (let number = 0; number < workers; number++) {
       const cpu = options.pinned ? cpus[number % cpus.length]! : -1;
-      const end = new WorkerEnd(this.memory, number, cpu);
+      const end = new WorkerEnd(this.memory, this.words, number, cpu);
       this.workers.push(end);
       end.watcher = addon.watch(end.eventFd, { readable: true }, () => this.readEvents(end));
     }
@@ -189,8 +130,6 @@ export class Pool {
 
   /** Sends a worker a message and awaits its answer. */
   request(worker: number, kind: number, device: number, queue: number, ...args: number[]): Promise<Answer> {
-    const end = this.workers[worker]!;
-    if (end.ended) return Promise.resolve(NO_WORKER);
     this.lastTicket = (this.lastTicket % 0x3fffffff) + 1;
     const words: number[] = [];
     words[KIND] = kind;
@@ -198,10 +137,7 @@ export class Pool {
     words[DEVICE_OF] = device;
     words[QUEUE_OF] = queue;
     args.forEach((word, place) => (words[ARGUMENTS + place] = word));
-    return new Promise((resolve) => {
-      end.waiting.push({ words, resolve });
-      this.post(end);
-    });
+    return this.workers[worker]!.request(words);
   }
 
   /** Sends all workers the same message; their answers, by worker. */
@@ -209,24 +145,9 @@ export class Pool {
     return Promise.all(this.workers.map(({ number }) => this.request(number, kind, device, queue, ...args)));
   }
 
-  /**
-   * Tells a worker of a driver's notification, and wakes it only if it sleeps. Returns false when its ring has no place. A
-   * successor of a dead worker needs none: it looks at all queues.
-   */
+  /** Tells a worker of a driver's notification. Returns false when its ring has no place. */
   kick(worker: number, device: number, queue: number): boolean {
-    const end = this.workers[worker]!;
-    if (end.ended) return true;
-    // The last place is for requests: only the answer to one lets those that wait go on.
-    if (end.control.free() < 2) return false;
-    const { data } = end.control;
-    const at = end.control.reserve();
-    data[at + KIND] = CONTROL_KICK;
-    data[at + DEVICE_OF] = device;
-    data[at + QUEUE_OF] = queue;
-    end.control.commit();
-    end.control.publish();
-    if (Atomics.load(this.words, worker * WORKER_WORDS + SLEEPING) === 1) addon.eventfdSignal(end.wakeFd);
-    return true;
+    return this.workers[worker]!.kick(device, queue);
   }
 
   /** The worker that serves a queue pair. */
@@ -270,7 +191,7 @@ export class Pool {
     this.stuckCalls.close();
     await this.piscina.destroy();
     for (const end of this.workers) {
-      this.giveUp(end);
+      end.giveUp();
       this.closeSockets(end.number);
       end.closeDescriptors();
     }
@@ -316,7 +237,7 @@ export class Pool {
     end.deaths = [...end.deaths.filter((then) => now - then < 60_000), now];
     const reason = error instanceof Error ? error.message : String(error);
     if (end.deaths.length > MAX_DEATHS_PER_MINUTE) {
-      this.giveUp(end);
+      end.giveUp();
       this.options.log.warn(
         `worker ${end.number} died ${end.deaths.length} times in a minute and is given up: ${reason}`,
       );
@@ -326,29 +247,8 @@ export class Pool {
     this.readEvents(end);
     end.takeBackRequests();
     this.start(end, true);
-    this.post(end);
+    end.post();
     await end.task;
-  }
-
-  /** Nobody answers there any more: whoever waits is told so. */
-  private giveUp(end: WorkerEnd): void {
-    end.ended = true;
-    for (const { resolve } of end.waiting.splice(0)) resolve(NO_WORKER);
-    for (const { resolve } of end.tickets.values()) resolve(NO_WORKER);
-    end.tickets.clear();
-  }
-
-  private post(end: WorkerEnd): void {
-    while (end.waiting.length > 0) {
-      const at = end.control.reserve();
-      if (at < 0) break;
-      const request = end.waiting.shift()!;
-      request.words.forEach((word, place) => (end.control.data[at + place] = word));
-      end.tickets.set(request.words[TICKET]!, request);
-      end.control.commit();
-    }
-    end.control.publish();
-    addon.eventfdSignal(end.wakeFd);
   }
 
   private readEvents(end: WorkerEnd): void {
@@ -357,20 +257,12 @@ export class Pool {
     for (let at = end.events.peek(); at >= 0; at = end.events.peek()) {
       const [kind, a, b, c] = [data[at]!, data[at + 1]!, data[at + 2]!, data[at + 3]!];
       end.events.release();
-      if (kind === EVENT_DONE) answered(end, a, { status: b, value: c });
+      if (kind === EVENT_DONE) end.answered(a, { status: b, value: c });
       else {
         end.obeyed.queueBroken(a, b);
         this.devices[a]?.broke(b, BROKEN_REASONS[c] ?? 'it broke a rule');
       }
     }
-    this.post(end);
+    end.post();
   }
-}
-
-function answered(end: WorkerEnd, ticket: number, answer: Answer): void {
-  const request = end.tickets.get(ticket);
-  if (request === undefined) return;
-  end.tickets.delete(ticket);
-  if (answer.status === 0) end.obeyed.note(request.words);
-  request.resolve(answer);
 }

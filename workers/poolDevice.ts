@@ -6,6 +6,7 @@ import { MAX_WINDOWS } from '../device/guestMemory.js';
 import type { NetState } from '../device/netState.js';
 import { QUEUE_CHAINS, QUEUE_INTERRUPTS, QUEUE_KICKS } from '../device/virtqueue.js';
 import {
+  type Answer,
   CONTROL_ATTACH,
   CONTROL_CALL_FD,
   CONTROL_DROP_FLOWS,
@@ -17,8 +18,7 @@ import {
   CONTROL_UNMAP,
   putNumber,
 } from './messages.js';
-import type { Answer, Pool } from './pool.js';
-import { netState, queueState } from './poolMemory.js';
+import { type PoolMemory, netState, queueState } from './poolMemory.js';
 
 const FOUR_GIB = 4294967296;
 
@@ -49,6 +49,21 @@ export class MemoryMapError extends Error {
   }
 }
 
+/** What a device needs of the pool around it. */
+export interface DeviceHost {
+  readonly memory: PoolMemory;
+  /** The worker that serves a queue pair. */
+  workerOf(pair: number): number;
+  /** Sends a worker a message and awaits its answer. */
+  request(worker: number, kind: number, device: number, queue: number, ...args: number[]): Promise<Answer>;
+  /** Sends all workers the same message; their answers, by worker. */
+  requestAll(kind: number, device: number, queue: number, ...args: number[]): Promise<Answer[]>;
+  /** Tells a worker of a driver's notification. Returns false when it can't be told now. */
+  kick(worker: number, device: number, queue: number): boolean;
+  /** Frees a device's place; the device has been reset. */
+  detach(device: PoolDevice): void;
+}
+
 export class PoolDevice implements DeviceDataPlane {
   onQueueBroken: (index: number, reason: string) => void = () => undefined;
   readonly net: NetState;
@@ -59,7 +74,7 @@ export class PoolDevice implements DeviceDataPlane {
   private regions: readonly MemoryRegion[] = [];
 
   constructor(
-    private readonly pool: Pool,
+    private readonly pool: DeviceHost,
     readonly number: number,
     private readonly config: DeviceConfig,
   ) {

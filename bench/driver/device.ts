@@ -5,6 +5,7 @@
 import { addon } from '../../src/native/addon.js';
 import { NET_HDR_SIZE } from '../../device/netHeader.js';
 import { UsageError } from '../../src/errors.js';
+import type { DeviceDescription } from './deviceDescription.js';
 import { queueSizes } from './driverQueue.js';
 import type { QueueLayout } from './driverQueue.js';
 import { has, offloads } from './features.js';
@@ -12,7 +13,6 @@ import type { FeatureName, Offloads } from './features.js';
 import { FrontEnd, FrontEndError } from './frontEnd.js';
 import type { Negotiated, NetConfig } from './frontEnd.js';
 import { MappedMemory, MemoryPlan } from './guestMemory.js';
-import type { GuestMemoryShape } from './guestMemory.js';
 import { handoverRingBytes } from './handover.js';
 import { PATTERN_LENGTH, PATTERN_SPARE, fillPattern } from './pattern.js';
 import { ETHERNET_HEADER, IP_HEADER, LARGEST_DATAGRAM, TCP_HEADER } from './wire.js';
@@ -52,40 +52,8 @@ export const DEVICE_DEFAULTS: DeviceOptions = {
   threads: 1,
 };
 
-/** One queue pair in guest memory, and its eventfds. */
-export interface PairDescription {
-  readonly rx: QueueLayout;
-  readonly tx: QueueLayout;
-  /** By head: receive buffers of `rxBufferSize` bytes. */
-  readonly rxBuffers: number;
-  readonly rxBufferSize: number;
-  /** By head: transmit slots of `txSlotSize` bytes. */
-  readonly txSlots: number;
-  readonly txSlotSize: number;
-  readonly rxKick: number;
-  readonly rxCall: number;
-  readonly txKick: number;
-  readonly txCall: number;
-}
-
-/** A device with its queues running; plain data, for any thread of this process. */
-export interface DeviceDescription {
-  readonly memory: GuestMemoryShape;
-  readonly offloads: Offloads;
-  readonly mtu: number;
-  readonly fragment: number;
-  readonly threads: number;
-  /** Descriptors of the longest chain that is sent, wherever they lie. */
-  readonly longestChain: number;
-  readonly pairs: readonly PairDescription[];
-  /** Offset of the payload pattern, PATTERN_LENGTH + PATTERN_SPARE bytes. */
-  readonly pattern: number;
-  /** Offsets of the handover rings: from thread a to thread b is a × threads + b. */
-  readonly handover: readonly number[];
-}
-
 /** Room for the largest headers and for payload that is copied behind them. */
-export const GATHER_SLOT_SIZE = 1024;
+const GATHER_SLOT_SIZE = 1024;
 /** A thread names others by the bits of a signed integer. */
 export const MAX_THREADS = 31;
 const DEFAULT_GUEST_BASE = 0x4000_0000;

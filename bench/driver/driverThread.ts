@@ -1,6 +1,6 @@
 /** One thread of the load driver: an event loop and the flows that its queue pairs carry. */
 import { COMMANDS, Command } from './control.js';
-import type { DeviceDescription } from './device.js';
+import type { DeviceDescription } from './deviceDescription.js';
 import { EventLoop } from './eventLoop.js';
 import type { LoopOptions } from './eventLoop.js';
 import { Flow, FlowState } from './flow.js';

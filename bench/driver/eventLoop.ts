@@ -4,7 +4,7 @@
  */
 import { addon } from '../../src/native/addon.js';
 import { BringUp } from './bringUp.js';
-import type { DeviceDescription } from './device.js';
+import type { DeviceDescription } from './deviceDescription.js';
 import type { Flow } from './flow.js';
 import { FrameReader, Kind } from './frameReader.js';
 import { FrameWriter } from './frameWriter.js';

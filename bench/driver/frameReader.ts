@@ -11,7 +11,7 @@ import {
   HDR_GSO_TYPE,
 } from '../../device/netHeader.js';
 import { addon } from '../../src/native/addon.js';
-import type { DeviceDescription } from './device.js';
+import type { DeviceDescription } from './deviceDescription.js';
 import type { MappedMemory } from './guestMemory.js';
 import type { Packet } from './queuePair.js';
 import { iovecs } from './scratch.js';

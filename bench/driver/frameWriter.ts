@@ -1,7 +1,7 @@
 /** Builds and sends frames in the slots of a transmit queue. */
 import { NET_HDR_SIZE } from '../../device/netHeader.js';
 import { addon } from '../../src/native/addon.js';
-import type { DeviceDescription } from './device.js';
+import type { DeviceDescription } from './deviceDescription.js';
 import type { MappedMemory } from './guestMemory.js';
 import type { NetworkState } from './network.js';
 import { PATTERN_LENGTH } from './pattern.js';

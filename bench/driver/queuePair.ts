@@ -16,7 +16,7 @@ import {
 } from '../../device/netHeader.js';
 import { SlipwayError } from '../../src/errors.js';
 import { addon } from '../../src/native/addon.js';
-import type { DeviceDescription, PairDescription } from './device.js';
+import type { DeviceDescription, PairDescription } from './deviceDescription.js';
 import { DriverQueue } from './driverQueue.js';
 import type { MappedMemory } from './guestMemory.js';
 import { Counter, PairCounter, pairCounters } from './statistics.js';

@@ -2,7 +2,7 @@
  * The client's TCP as the event loop and the flows' handlers use it: what a Linux guest's does as far as the loads need it.
  * Receiving is in tcpInput.ts, sending in tcpOutput.ts.
  */
-import type { DeviceDescription } from './device.js';
+import type { DeviceDescription } from './deviceDescription.js';
 import { FlowState } from './flow.js';
 import type { Flow } from './flow.js';
 import { FlowTable } from './flowTable.js';

@@ -2,7 +2,7 @@
  * Sending: what flows have to send goes out in turns, as far as windows and queues take it; go-back-N without SACK, and
  * the retransmission timer.
  */
-import type { DeviceDescription } from './device.js';
+import type { DeviceDescription } from './deviceDescription.js';
 import { FlowState, sequenceOf } from './flow.js';
 import type { Flow } from './flow.js';
 import type { FlowTable } from './flowTable.js';

@@ -14,14 +14,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { packageRoot } from '../packageRoot.js';
 import type { KvmDoor } from './kvm.js';
-
-/** A mapping made by this thread. */
-export interface MappedRegion {
-  /** Small non-negative integer, unique among the live regions of this thread. */
-  readonly region: number;
-  /** The mapped bytes; detached (length 0) by `unmapRegion`. At most 4 GiB. */
-  readonly buffer: ArrayBuffer;
-}
+import type { MappedRegion } from './regions.js';
 
 /** What a file descriptor is: from fstat(2) and the link in /proc/self/fd. */
 export interface FdInfo {
@@ -210,8 +203,6 @@ export interface Addon extends KvmDoor {
    */
   watch(fd: number, events: { readable?: boolean; writable?: boolean }, callback: () => void): FdWatcher;
 }
-
-export { packageRoot };
 
 const require = createRequire(import.meta.url);
 

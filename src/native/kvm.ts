@@ -1,5 +1,5 @@
 /** The addon's door to KVM (Documentation/virt/kvm/api.rst): requests by name, structures as bytes, vCPUs as threads. */
-import type { MappedRegion } from './addon.js';
+import type { MappedRegion } from './regions.js';
 
 /** Requests of ioctl(2) whose argument is an integer. */
 export type KvmCall =

@@ -1,5 +1,6 @@
 /** A virtual machine of KVM: memory, interrupt routes, eventfds. Structures are those of linux/kvm.h, little-endian. */
-import type { Addon, MappedRegion } from '../native/addon.js';
+import type { Addon } from '../native/addon.js';
+import type { MappedRegion } from '../native/regions.js';
 import type { KvmTransfer } from '../native/kvm.js';
 import { SlipwayError } from '../errors.js';
 

@@ -2,7 +2,8 @@
 import { getSystemErrorName } from 'node:util';
 import type { AddressSpace } from '../../device/pci/platform.js';
 import { describeError, type VcpuFailureReason } from '../errors.js';
-import type { Addon, MappedRegion } from '../native/addon.js';
+import type { Addon } from '../native/addon.js';
+import type { MappedRegion } from '../native/regions.js';
 
 /** What answers the guest's accesses to ports and to memory that is none. */
 export interface AccessHandler {

@@ -2,7 +2,8 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { addon, type MappedRegion } from '../../src/native/addon.js';
+import { addon } from '../../src/native/addon.js';
+import type { MappedRegion } from '../../src/native/regions.js';
 import { bindScratch, EFAULT, EINVAL, mappingsOf, runChild } from './support.js';
 
 const regions: number[] = [];
