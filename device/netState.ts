@@ -43,12 +43,12 @@ export const VIRTIO_NET_S_LINK_UP = 1;
 export const VIRTIO_NET_S_ANNOUNCE = 2;
 
 /** Receive modes by number of their CTRL_RX command (virtio 1.2 §5.1.6.5.1). */
-export const RX_PROMISC = 1 << 0;
-export const RX_ALLMULTI = 1 << 1;
-export const RX_ALLUNI = 1 << 2;
-export const RX_NOMULTI = 1 << 3;
-export const RX_NOUNI = 1 << 4;
-export const RX_NOBCAST = 1 << 5;
+const RX_PROMISC = 1 << 0;
+const RX_ALLMULTI = 1 << 1;
+const RX_ALLUNI = 1 << 2;
+const RX_NOMULTI = 1 << 3;
+const RX_NOUNI = 1 << 4;
+const RX_NOBCAST = 1 << 5;
 
 /** Features that GUEST_OFFLOADS_SET switches: bit numbers are the same (§5.1.6.5.6). */
 export const GUEST_OFFLOADS = VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6;

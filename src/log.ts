@@ -16,7 +16,7 @@ const STANDARD_FIELDS = new Set(['level', 'time', 'msg']);
  * One log line for a person: `12:00:00.000 warn message key=value`.
  * @param line a line of JSON from pino
  */
-export function readableLine(line: string): string {
+function readableLine(line: string): string {
   const entry = JSON.parse(line) as Record<string, unknown>;
   const time = new Date(Number(entry['time'])).toISOString().slice(11, 23);
   const level = LEVEL_NAMES[Number(entry['level'])] ?? 'fatal';

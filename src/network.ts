@@ -237,6 +237,7 @@ export class Network implements AsyncDisposable {
     await served.device.detach();
   }
 
+  /** What it did so far, and its state now. */
   stats(): NetworkStats {
     const workers = this.pool.states();
     const sum = (name: CounterName): number => workers.reduce((total, { counters }) => total + counters[name], 0);
@@ -247,11 +248,6 @@ export class Network implements AsyncDisposable {
     ];
     const flows = workers.reduce((total, { flows: own }) => total + own, 0);
     return { flows, counters, workers, stages: this.pool.stages(), devices };
-  }
-
-  /** The network's state, for a look inside a running program. */
-  dump(): NetworkStats {
-    return this.stats();
   }
 
   /** Makes a worker throw at the next packet, for tests of what survives it. */

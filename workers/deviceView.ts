@@ -29,7 +29,7 @@ const EVENT_IDX = 1 << 29;
 const VERSION_1_HIGH = 1 << 0;
 
 /** Number of the first triple that receive queues use, after those for transmitted frames; one lies free before it. */
-export const RECEIVE_IOVECS = 1100;
+const RECEIVE_IOVECS = 1100;
 /** Triples of scratch that a worker needs. */
 export const IOVECS = RECEIVE_IOVECS + 1100;
 

@@ -27,7 +27,7 @@ import {
 const DONT_FRAGMENT = 0x0040;
 const TTL = 64;
 /** The receive window's scale (RFC 7323). */
-export const WINDOW_SCALE = 8;
+const WINDOW_SCALE = 8;
 /** MSS (RFC 9293 §3.7.1), no-operation, window scale. */
 const SYN_OPTIONS = 8;
 /** Payload up to this size is copied behind the headers: cheaper than a descriptor of its own. */

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { addon } from '../../src/native/addon.js';
 import { packageRoot } from '../../src/packageRoot.js';
+import { formatIpv4Address, parseIpv4Address } from '../../workers/wire/ipv4.js';
 import { COMMANDS, Command, createControl } from './control.js';
 import { DriverDevice } from './device.js';
 import type { DeviceOptions } from './device.js';
@@ -12,7 +13,7 @@ import type { ThreadSetup } from './driverThread.js';
 import type { LoopOptions } from './eventLoop.js';
 import { FrontEndError } from './frontEnd.js';
 import type { FrontEnd } from './frontEnd.js';
-import { NetworkState, formatIpv4, parseIpv4, parseMac } from './network.js';
+import { NetworkState, parseMac } from './network.js';
 import { createStatistics, statisticsBetween, sumStatistics } from './statistics.js';
 import type { PairCounterName } from './statistics.js';
 import type { WorkloadOptions } from './workloads.js';
@@ -29,9 +30,9 @@ export interface GuestOptions {
 /** The guest that every back end here expects: the addresses of QEMU's user network. */
 export const GUEST_DEFAULTS: GuestOptions = {
   mac: parseMac('52:54:00:12:34:56'),
-  address: parseIpv4('10.0.2.15'),
-  mask: parseIpv4('255.255.255.0'),
-  gateway: parseIpv4('10.0.2.2'),
+  address: parseIpv4Address('10.0.2.15'),
+  mask: parseIpv4Address('255.255.255.0'),
+  gateway: parseIpv4Address('10.0.2.2'),
 };
 
 export interface DriverOptions {
@@ -108,7 +109,9 @@ export class LoadDriver implements AsyncDisposable {
     if (await this.until(() => this.network.up, timeoutMs)) return;
     const { network } = this;
     const missing =
-      this.dhcp && network.lease.server === 0 ? 'DHCP request' : `ARP request for ${formatIpv4(network.gateway)}`;
+      this.dhcp && network.lease.server === 0
+        ? 'DHCP request'
+        : `ARP request for ${formatIpv4Address(network.gateway)}`;
     const counts = this.count();
     const { pairs } = statisticsBetween(
       counts.map(() => 0),

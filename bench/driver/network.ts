@@ -1,7 +1,6 @@
 /**
  * What the guest knows of its network, in shared memory: one thread finds it out (bringUp.ts), all read it.
  */
-import { isIPv4 } from 'node:net';
 import { IP_HEADER, TCP_HEADER } from './wire.js';
 
 const UP = 0;
@@ -99,19 +98,6 @@ export class NetworkState {
     this.words[GATEWAY_MAC + 2] = word2;
     Atomics.store(this.words, UP, 1);
   }
-}
-
-/**
- * An IPv4 address as a signed 32-bit integer in host order.
- * @throws {RangeError} if `text` is none
- */
-export function parseIpv4(text: string): number {
-  if (!isIPv4(text)) throw new RangeError(`"${text}" is not an IPv4 address such as 10.0.2.15`);
-  return text.split('.').reduce((sum, byte) => (sum << 8) | Number(byte), 0);
-}
-
-export function formatIpv4(address: number): string {
-  return [24, 16, 8, 0].map((shift) => (address >>> shift) & 0xff).join('.');
 }
 
 /** @throws {RangeError} if `text` is no MAC address of six hexadecimal bytes */

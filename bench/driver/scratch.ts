@@ -3,7 +3,7 @@ import { addon } from '../../src/native/addon.js';
 
 /** The most pieces that one packet's checksum is taken over. */
 const MAX_IOVECS = 320;
-export const MAX_EVENTS = 64;
+const MAX_EVENTS = 64;
 
 /** [region, offset, length] triples. */
 export const iovecs = new Uint32Array(3 * MAX_IOVECS);

@@ -163,7 +163,7 @@ abstract class EchoWorkload extends Workload {
   }
 }
 
-export class CrrWorkload extends EchoWorkload {
+class CrrWorkload extends EchoWorkload {
   received(flow: Flow): void {
     if (this.answered(flow)) this.context.tcp.close(flow);
   }
@@ -179,7 +179,7 @@ export class CrrWorkload extends EchoWorkload {
   }
 }
 
-export class RrWorkload extends EchoWorkload {
+class RrWorkload extends EchoWorkload {
   received(flow: Flow): void {
     if (!this.answered(flow)) return;
     this.count(Counter.operations);
@@ -192,7 +192,7 @@ export class RrWorkload extends EchoWorkload {
 
 const ENDLESS = 2 ** 52;
 
-export class UploadWorkload extends Workload {
+class UploadWorkload extends Workload {
   readonly inspects = false;
 
   start(flow: Flow): void {
@@ -208,7 +208,7 @@ export class UploadWorkload extends Workload {
   }
 }
 
-export class DownloadWorkload extends Workload {
+class DownloadWorkload extends Workload {
   constructor(readonly inspects: boolean) {
     super();
   }
@@ -227,7 +227,7 @@ export class DownloadWorkload extends Workload {
 }
 
 /** Downloads so many bytes once, compares them, and resets the connection. */
-export class FetchWorkload extends DownloadWorkload {
+class FetchWorkload extends DownloadWorkload {
   override received(flow: Flow): void {
     if (flow.received < this.context.options.bytes) return;
     this.context.tcp.abort(flow);
@@ -244,7 +244,7 @@ export class FetchWorkload extends DownloadWorkload {
 const ANSWER_BYTES = 16;
 
 /** Uploads so many bytes once, and reads what the server makes of them. */
-export class CheckWorkload extends Workload {
+class CheckWorkload extends Workload {
   readonly inspects = true;
   private readonly answers = new Map<Flow, number[]>();
 

@@ -2,10 +2,11 @@
 import { existsSync } from 'node:fs';
 import { InvalidArgumentError, Option } from 'commander';
 import { MAX_SOCKET_PATH } from '../../src/config.js';
+import { parseIpv4Address } from '../../workers/wire/ipv4.js';
 import { integer, number } from '../arguments.js';
 import { REFUSABLE } from '../driver/features.js';
 import type { FeatureName } from '../driver/features.js';
-import { parseIpv4, parseMac } from '../driver/network.js';
+import { parseMac } from '../driver/network.js';
 import { MODES } from './result.js';
 import type { Mode } from './result.js';
 
@@ -27,7 +28,7 @@ export function mode(text: string): Mode {
 }
 
 export function address(text: string): number {
-  return refusing(() => parseIpv4(text));
+  return refusing(() => parseIpv4Address(text));
 }
 
 /** A MAC address that a network card can have. */

@@ -3,12 +3,13 @@ import { writeFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
 import { integer, number } from '../arguments.js';
 import { UsageError } from '../../src/errors.js';
+import { formatIpv4Address } from '../../workers/wire/ipv4.js';
 import { DEVICE_DEFAULTS, MAX_THREADS } from '../driver/device.js';
 import { LOOP_DEFAULTS } from '../driver/eventLoop.js';
 import { REFUSABLE } from '../driver/features.js';
 import type { FeatureName } from '../driver/features.js';
 import { GUEST_DEFAULTS } from '../driver/loadDriver.js';
-import { formatIpv4, formatMac } from '../driver/network.js';
+import { formatMac } from '../driver/network.js';
 import {
   address,
   congestionOption,
@@ -63,7 +64,7 @@ interface Flags {
 
 /** An IPv4 address, whose default is shown as people write it. */
 function addressOption(flags: string, description: string, standard: number): Option {
-  return new Option(flags, description).argParser(address).default(standard, formatIpv4(standard));
+  return new Option(flags, description).argParser(address).default(standard, formatIpv4Address(standard));
 }
 
 /** Adds `load` to the command `bench`. */

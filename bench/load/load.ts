@@ -4,7 +4,7 @@ import { featureNames } from '../driver/features.js';
 import { FrontEnd } from '../driver/frontEnd.js';
 import { LoadDriver } from '../driver/loadDriver.js';
 import type { DriverOptions } from '../driver/loadDriver.js';
-import { formatIpv4 } from '../driver/network.js';
+import { formatIpv4Address } from '../../workers/wire/ipv4.js';
 import { statisticsBetween } from '../driver/statistics.js';
 import type { WorkloadKind } from '../driver/workloads.js';
 import { processUsage } from './processUsage.js';
@@ -161,11 +161,11 @@ class Run {
     const { network } = this.driver;
     const { mask, dns, server, seconds } = network.lease;
     return {
-      address: formatIpv4(network.address),
-      mask: formatIpv4(mask),
-      gateway: formatIpv4(network.gateway),
-      dns: formatIpv4(dns),
-      server: formatIpv4(server),
+      address: formatIpv4Address(network.address),
+      mask: formatIpv4Address(mask),
+      gateway: formatIpv4Address(network.gateway),
+      dns: formatIpv4Address(dns),
+      server: formatIpv4Address(server),
       mtu: network.mtu,
       seconds,
     };

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { hasVirtualizationFlag } from '../../arch/x86_64/x86_64.js';
 
 export interface Machine {
   /** `model name` of /proc/cpuinfo. */
@@ -30,7 +31,7 @@ export function describeMachine(): Machine {
     kernel: release(),
     congestion: readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim(),
     node: process.version,
-    hardwareKvm: /^flags\s*:.*\b(vmx|svm)\b/m.test(readFileSync('/proc/cpuinfo', 'utf8')),
+    hardwareKvm: hasVirtualizationFlag(readFileSync('/proc/cpuinfo', 'utf8')),
     qemu: versionOf('qemu-system-x86_64'),
     passt: versionOf('passt'),
   };

@@ -8,7 +8,7 @@ import { ConfigSpace, CONFIG_SPACE_SIZE } from './configSpace.js';
 import { allOnes } from './registers.js';
 
 /** Bytes of ECAM that one bus takes: 4096 for each of 32 × 8 functions. */
-export const ECAM_SIZE = 1 << 20;
+const ECAM_SIZE = 1 << 20;
 
 /**
  * The bus as a machine reaches it: all memory that nothing else has is the bus's. Accesses have 1, 2 or 4 bytes. A write's

@@ -12,12 +12,12 @@ import type { VirtioModel } from '../model.js';
 import type { DriverFaults } from './platform.js';
 import type { QueueRegisters } from './queueRegisters.js';
 
-export const STATUS_ACKNOWLEDGE = 1;
-export const STATUS_DRIVER = 2;
-export const STATUS_DRIVER_OK = 4;
-export const STATUS_FEATURES_OK = 8;
-export const STATUS_NEEDS_RESET = 64;
-export const STATUS_FAILED = 128;
+const STATUS_ACKNOWLEDGE = 1;
+const STATUS_DRIVER = 2;
+const STATUS_DRIVER_OK = 4;
+const STATUS_FEATURES_OK = 8;
+const STATUS_NEEDS_RESET = 64;
+const STATUS_FAILED = 128;
 const DRIVER_BITS = STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_DRIVER_OK | STATUS_FEATURES_OK | STATUS_FAILED;
 
 export interface LifecycleOptions {

@@ -31,10 +31,10 @@ export async function run(config: RunConfig, command: readonly string[]): Promis
   try {
     const queues = config.queues ?? config.cpus;
     await using network = await Network.create(networkOptions(config, queues, log));
-    state = () => ({ network: network.dump() });
+    state = () => ({ network: network.stats() });
     log.info({ cpus: config.cpus, queues }, 'booting a guest');
     await using sandbox = await Sandbox.start(sandboxOptions(config, network, queues), abort.signal);
-    state = () => ({ network: network.dump(), machine: sandbox.stats() });
+    state = () => ({ network: network.stats(), machine: sandbox.stats() });
     if (sandbox.networkComplaint !== '') log.warn(`the guest has no network: ${sandbox.networkComplaint}`);
     abort.signal.addEventListener('abort', () => void sandbox.close());
     process.exitCode = await runCommand(sandbox, command.length === 0 ? SHELL : command);

@@ -12,7 +12,7 @@ export async function serve(config: ServeConfig): Promise<void> {
   const ended = endingSignal();
   const options = networkOptions(config, config.queues, log);
   await using network = await Network.create(options);
-  const dump = (): void => void process.stderr.write(`${JSON.stringify(network.dump(), undefined, 2)}\n`);
+  const dump = (): void => void process.stderr.write(`${JSON.stringify(network.stats(), undefined, 2)}\n`);
   process.on('SIGUSR1', dump);
   const { vhostUser: path, queues } = config;
   const mode = config.client ? 'client' : 'server';

@@ -1,7 +1,7 @@
 /** Slow and silent peers beside quick ones: only their own flow waits. */
 import { describe, expect, it } from 'vitest';
 import { Command } from '../../bench/driver/control.js';
-import { parseIpv4 } from '../../bench/driver/network.js';
+import { parseIpv4Address } from '../../workers/wire/ipv4.js';
 import { LoadedNetwork, REFUSED_PORT, eventually } from './loadedNetwork.js';
 
 describe.each([1, 2])('%i workers', (workers) => {
@@ -41,7 +41,7 @@ describe('secure by default', () => {
     ['broadcast', '255.255.255.255', true],
   ])('%s is refused', async (_, address, allowHostLoopback) => {
     await using host = await LoadedNetwork.start({ workers: 1, queues: 1, allowHostLoopback });
-    await using load = await host.load({ workload: { address: parseIpv4(address) } });
+    await using load = await host.load({ workload: { address: parseIpv4Address(address) } });
     await load.until(() => load.counts.counters.refused >= 20, 'RSTs');
     expect(load.counts.counters.connects).toBe(0);
     const { counters } = host.network.stats();

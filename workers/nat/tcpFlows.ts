@@ -23,7 +23,6 @@ import {
   CONNECTING,
   DESTINATION,
   DEVICE,
-  ESTABLISHED,
   FD,
   FIN_RECEIVED,
   FIN_SENT,
@@ -90,8 +89,8 @@ export const DEFAULT_TCP_TIMES: TcpTimes = {
 };
 
 /** First retransmission, ms; it doubles from there. A virtio ring loses nothing: the guest itself does, rarely. */
-export const RTO_MS = 200;
-export const RTO_MAX_MS = 60_000;
+const RTO_MS = 200;
+const RTO_MAX_MS = 60_000;
 /** How long an acknowledgment waits for data to travel with: an answer of a server nearby comes sooner. */
 const ACK_DELAY_MS = 2;
 /** The window offered before the socket was asked what it takes, bytes. */
@@ -361,10 +360,5 @@ export class TcpFlows {
   dropHeld(flow: number): void {
     const f = flow * FLOW_WORDS;
     this.held.releaseAll(this.records, f);
-  }
-
-  /** Whether the flow still moves bytes. */
-  established(flow: number): boolean {
-    return this.records[flow * FLOW_WORDS + STATE] === ESTABLISHED;
   }
 }

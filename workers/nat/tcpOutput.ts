@@ -70,7 +70,7 @@ const CHECKSUM_OFFSET = 16;
 const MAX_GSO_PAYLOAD = 65_535 - IPV4_HEADER - TCP_HEADER;
 const GSO_TCPV4 = 1;
 /** Our window scale: windows up to 8 MiB. */
-export const RCV_WND_SHIFT = 7;
+const RCV_WND_SHIFT = 7;
 const MAX_WINDOW = 4 << 20;
 /** To the host itself less does. Buffers of sockets that don't pace grow unlike each other beyond: streams would get unlike shares. */
 const LOOPBACK_WINDOW = 2 << 20;

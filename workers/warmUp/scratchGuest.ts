@@ -17,7 +17,7 @@ import {
   writeSynOptions,
   writeTcp,
 } from '../wire/tcp.js';
-import { INLINE, type ScratchRings } from './scratchRings.js';
+import { CHAINED, INDIRECT, INLINE, type ScratchRings } from './scratchRings.js';
 
 const IP = ETHERNET_HEADER;
 const TCP = IP + IPV4_HEADER;
@@ -35,7 +35,8 @@ const PORTS = 60_000;
 /** One connection in so many moves LARGE bytes each way, the others one. */
 const LARGE_EVERY = 8;
 const LARGE = 32 << 10;
-const WAYS = 3;
+/** Ways in which payload lies in descriptors; that of more than a segment is never inline. */
+const WAYS = INDIRECT + 1;
 
 export class ScratchGuest {
   /** Connections that came to their end. */
@@ -125,7 +126,7 @@ export class ScratchGuest {
     const port = this.ports[flow]!;
     writeTcp(bytes, frame + TCP, port, this.portOf(flow), sequenceNumber, this.rcvNxt[flow]!, tcpHeader, bits, WINDOW);
     setU16(bytes, frame + TCP + CHECKSUM_OFFSET, 0);
-    const way = payload > MSS ? 1 + (this.opened % (WAYS - 1)) : this.opened % WAYS;
+    const way = payload > MSS ? CHAINED + (this.opened % (WAYS - CHAINED)) : this.opened % WAYS;
     this.rings.send(NET_HDR_SIZE + TCP + tcpHeader, payload, payload === 0 ? INLINE : way);
     this.sndNxt[flow] = (sequenceNumber + payload + ((bits & (TCP_SYN | TCP_FIN)) === 0 ? 0 : 1)) | 0;
   }

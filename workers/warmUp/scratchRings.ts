@@ -21,7 +21,7 @@ const BUFFER = 4096;
 const HEADERS = SIZE * BUFFER;
 const HEADER = 256;
 const PAYLOAD = HEADERS + SIZE * HEADER;
-export const MAX_PAYLOAD = 64 << 10;
+const MAX_PAYLOAD = 64 << 10;
 const BUFFERS_BYTES = PAYLOAD + MAX_PAYLOAD;
 /** Buffers lie above 4 GiB, as they may in a guest. */
 const RINGS_ADDRESS = 0x10_0000;

@@ -8,7 +8,6 @@ export const ETHERNET_HEADER = 14;
 /** Types of payload (IEEE 802 numbers, IANA). */
 export const ETHERTYPE_IPV4 = 0x0800;
 export const ETHERTYPE_ARP = 0x0806;
-export const ETHERTYPE_IPV6 = 0x86dd;
 
 /** The type field of the frame at `off`. */
 export function etherType(buf: Uint8Array, off: number): number {

@@ -149,17 +149,7 @@ export function seqLt(a: number, b: number): boolean {
   return ((a - b) | 0) < 0;
 }
 
-/** Whether sequence number `a` comes before `b` or is `b`. */
-export function seqLe(a: number, b: number): boolean {
-  return ((a - b) | 0) <= 0;
-}
-
 /** Whether sequence number `a` comes after `b`. */
 export function seqGt(a: number, b: number): boolean {
   return ((a - b) | 0) > 0;
-}
-
-/** Whether sequence number `a` comes after `b` or is `b`. */
-export function seqGe(a: number, b: number): boolean {
-  return ((a - b) | 0) >= 0;
 }

@@ -15,7 +15,7 @@ describe('Ethernet header (RFC 894)', () => {
         expect(ethernet.etherType(bytes, 3)).toBe(type);
       }),
     );
-    expect([ethernet.ETHERTYPE_IPV4, ethernet.ETHERTYPE_ARP, ethernet.ETHERTYPE_IPV6]).toEqual([0x800, 0x806, 0x86dd]);
+    expect([ethernet.ETHERTYPE_IPV4, ethernet.ETHERTYPE_ARP]).toEqual([0x800, 0x806]);
   });
 });
 

@@ -146,24 +146,9 @@ describe('sequence numbers (RFC 9293 §3.4)', () => {
     fc.assert(
       fc.property(fc.integer(), distance, (a, ahead) => {
         const b = (a + ahead) | 0;
-        expect([tcp.seqLt(a, b), tcp.seqLe(a, b), tcp.seqGt(a, b), tcp.seqGe(a, b)]).toEqual([
-          true,
-          true,
-          false,
-          false,
-        ]);
-        expect([tcp.seqLt(b, a), tcp.seqLe(b, a), tcp.seqGt(b, a), tcp.seqGe(b, a)]).toEqual([
-          false,
-          false,
-          true,
-          true,
-        ]);
-        expect([tcp.seqLt(a, a), tcp.seqLe(a, a), tcp.seqGt(a, a), tcp.seqGe(a, a)]).toEqual([
-          false,
-          true,
-          false,
-          true,
-        ]);
+        expect([tcp.seqLt(a, b), tcp.seqGt(a, b)]).toEqual([true, false]);
+        expect([tcp.seqLt(b, a), tcp.seqGt(b, a)]).toEqual([false, true]);
+        expect([tcp.seqLt(a, a), tcp.seqGt(a, a)]).toEqual([false, false]);
       }),
     );
     expect(tcp.seqLt(0x7fffffff, -0x80000000)).toBe(true);
