@@ -21,10 +21,6 @@ export interface FdInfo {
   readonly kind: 'file' | 'eventfd' | 'socket' | 'pipe' | 'other';
   /** Size of the file in bytes; 0 for what has none. */
   readonly size: number;
-  /** Preferred block size in bytes; for hugetlbfs the size of a huge page: mappings must be aligned to it. */
-  readonly blockSize: number;
-  /** Inode number, as text. */
-  readonly inode: string;
 }
 
 /** One message from a UNIX stream socket. */
@@ -119,8 +115,6 @@ export interface Addon extends KvmDoor {
   epollCreate(): number;
   /** hot: EPOLL_CTL_ADD with `events` bits (EPOLLET = 0x80000000 | …, signed or not); the event carries both integers. */
   epollAdd(epoll: number, fd: number, events: number, token: number, generation: number): number;
-  /** hot: EPOLL_CTL_MOD likewise. */
-  epollModify(epoll: number, fd: number, events: number, token: number, generation: number): number;
   /** hot: EPOLL_CTL_DEL. */
   epollDelete(epoll: number, fd: number): number;
   /** hot: epoll_wait(2), timeout in ms (-1: no end). Fills `events` and `clock`; returns their number or -errno (EINTR gives 0). */
@@ -180,8 +174,6 @@ export interface Addon extends KvmDoor {
   // -- descriptors and UNIX sockets, for the main thread ----------------------------------------------------------------
 
   fdInfo(fd: number): FdInfo;
-  /** dup(2) with F_DUPFD_CLOEXEC. */
-  duplicate(fd: number): number;
   /** Sets O_NONBLOCK. */
   setNonBlocking(fd: number): void;
   /** A listening, non-blocking UNIX stream socket at a path of at most 107 bytes (ENAMETOOLONG). Throws EADDRINUSE as the kernel does: removing a stale socket is the caller's business. */

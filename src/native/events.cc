@@ -22,22 +22,16 @@ Napi::Value epollCreate(const Napi::CallbackInfo &info) {
   return Napi::Number::New(info.Env(), checked(info.Env(), "epoll_create1", epoll_create1(EPOLL_CLOEXEC)));
 }
 
-int32_t control(int32_t epoll, int operation, int32_t fd, uint32_t events, uint32_t token, uint32_t generation) {
+int32_t epollAdd(ThreadState &, int32_t epoll, int32_t fd, uint32_t events, uint32_t token, uint32_t generation) {
   epoll_event event = {};
   event.events = events;
   event.data.u64 = uint64_t{generation} << 32 | token;
-  return epoll_ctl(epoll, operation, fd, &event) == 0 ? 0 : -errno;
+  return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
 }
 
-int32_t epollAdd(ThreadState &, int32_t epoll, int32_t fd, uint32_t events, uint32_t token, uint32_t generation) {
-  return control(epoll, EPOLL_CTL_ADD, fd, events, token, generation);
+int32_t epollDelete(ThreadState &, int32_t epoll, int32_t fd) {
+  return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, nullptr) == 0 ? 0 : -errno;
 }
-
-int32_t epollModify(ThreadState &, int32_t epoll, int32_t fd, uint32_t events, uint32_t token, uint32_t generation) {
-  return control(epoll, EPOLL_CTL_MOD, fd, events, token, generation);
-}
-
-int32_t epollDelete(ThreadState &, int32_t epoll, int32_t fd) { return control(epoll, EPOLL_CTL_DEL, fd, 0, 0, 0); }
 
 int32_t epollWait(ThreadState &state, int32_t epoll, int32_t timeout) {
   if (!state.events.usable(state.env)) return -EINVAL;
@@ -81,7 +75,6 @@ int32_t eventfdDrain(ThreadState &, int32_t fd) {
 void exportEvents(Exports &exports) {
   exports.setUp<epollCreate>("epollCreate");
   exports.hot<epollAdd>("epollAdd");
-  exports.hot<epollModify>("epollModify");
   exports.hot<epollDelete>("epollDelete");
   exports.hot<epollWait>("epollWait");
   exports.setUp<eventfdCreate>("eventfdCreate");

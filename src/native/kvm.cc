@@ -44,19 +44,15 @@ constexpr Request kRequests[] = {
     {"KVM_IRQFD", KVM_IRQFD, sizeof(kvm_irqfd), 0},
     {"KVM_IOEVENTFD", KVM_IOEVENTFD, sizeof(kvm_ioeventfd), 0},
     {"KVM_SIGNAL_MSI", KVM_SIGNAL_MSI, sizeof(kvm_msi), 0},
-    {"KVM_GET_MP_STATE", KVM_GET_MP_STATE, sizeof(kvm_mp_state), 0},
-    {"KVM_SET_MP_STATE", KVM_SET_MP_STATE, sizeof(kvm_mp_state), 0},
 #ifdef __x86_64__
     {"KVM_SET_TSS_ADDR", KVM_SET_TSS_ADDR, 0, 0},
     {"KVM_SET_IDENTITY_MAP_ADDR", KVM_SET_IDENTITY_MAP_ADDR, sizeof(uint64_t), 0},
     {"KVM_CREATE_PIT2", KVM_CREATE_PIT2, sizeof(kvm_pit_config), 0},
     {"KVM_GET_SUPPORTED_CPUID", counted(KVM_GET_SUPPORTED_CPUID), kCounted, sizeof(kvm_cpuid_entry2)},
     {"KVM_SET_CPUID2", counted(KVM_SET_CPUID2), kCounted, sizeof(kvm_cpuid_entry2)},
-    {"KVM_GET_REGS", KVM_GET_REGS, sizeof(kvm_regs), 0},
     {"KVM_SET_REGS", KVM_SET_REGS, sizeof(kvm_regs), 0},
     {"KVM_GET_SREGS", KVM_GET_SREGS, sizeof(kvm_sregs), 0},
     {"KVM_SET_SREGS", KVM_SET_SREGS, sizeof(kvm_sregs), 0},
-    {"KVM_GET_MSRS", counted(KVM_GET_MSRS), kCounted, sizeof(kvm_msr_entry)},
     {"KVM_SET_MSRS", counted(KVM_SET_MSRS), kCounted, sizeof(kvm_msr_entry)},
 #endif
 };

@@ -18,17 +18,13 @@ export type KvmTransfer =
   | 'KVM_IRQFD'
   | 'KVM_IOEVENTFD'
   | 'KVM_SIGNAL_MSI'
-  | 'KVM_GET_MP_STATE'
-  | 'KVM_SET_MP_STATE'
   | 'KVM_SET_IDENTITY_MAP_ADDR'
   | 'KVM_CREATE_PIT2'
   | 'KVM_GET_SUPPORTED_CPUID'
   | 'KVM_SET_CPUID2'
-  | 'KVM_GET_REGS'
   | 'KVM_SET_REGS'
   | 'KVM_GET_SREGS'
   | 'KVM_SET_SREGS'
-  | 'KVM_GET_MSRS'
   | 'KVM_SET_MSRS';
 
 export interface KvmDoor {

@@ -10,6 +10,9 @@ namespace slipway {
 /** x86-64; a page is what mmap(2) aligns to outside hugetlbfs. */
 constexpr uint64_t kPageSize = 4096;
 
+/** The least multiple of `unit` from `value` on. */
+inline uint64_t roundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+
 /**
  * One mmap'd range, unmapped once: by `unmap` or by the destructor, whichever comes first. Shared by the region table
  * and by the finalizer of the ArrayBuffer over it, since either may go first.

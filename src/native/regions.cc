@@ -18,8 +18,6 @@ namespace {
 constexpr uint64_t kMaxRegion = uint64_t{1} << 32;
 constexpr uint64_t kMaxOffset = uint64_t{1} << 53;
 
-uint64_t roundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
-
 /** The region's index: the lowest that is free. */
 uint32_t freeIndex(std::vector<Region> &regions) {
   for (uint32_t index = 0; index < regions.size(); index++) {

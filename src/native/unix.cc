@@ -62,14 +62,7 @@ Napi::Value fdInfo(const Napi::CallbackInfo &info) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("kind", kindOf(fd, status));
   result.Set("size", Napi::Number::New(env, static_cast<double>(status.st_size)));
-  result.Set("blockSize", Napi::Number::New(env, static_cast<double>(status.st_blksize)));
-  result.Set("inode", std::to_string(status.st_ino));
   return result;
-}
-
-Napi::Value duplicate(const Napi::CallbackInfo &info) {
-  int fd = fdArgument(info, 0, "fcntl");
-  return Napi::Number::New(info.Env(), checked(info.Env(), "fcntl", fcntl(fd, F_DUPFD_CLOEXEC, 0)));
 }
 
 void setNonBlocking(const Napi::CallbackInfo &info) {
@@ -202,7 +195,6 @@ Napi::Value socketPair(const Napi::CallbackInfo &info) {
 
 void exportUnix(Exports &exports) {
   exports.setUp<fdInfo>("fdInfo");
-  exports.setUp<duplicate>("duplicate");
   exports.setUp<setNonBlocking>("setNonBlocking");
   exports.setUp<unixListen>("unixListen");
   exports.setUp<unixConnect>("unixConnect");

@@ -30,8 +30,6 @@ constexpr uint32_t kFeatureNoIowait = 1u << 17;
 constexpr uint32_t kEnterNoIowait = 1u << 7;
 constexpr uint8_t kNeededOpcodes[] = {IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL};
 
-uint64_t roundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
-
 /** Whether the kernel knows all opcodes that `fill` lets through; errno says if it doesn't. */
 bool opcodesThere(int ring) {
   alignas(io_uring_probe) uint8_t buffer[sizeof(io_uring_probe) + IORING_OP_LAST * sizeof(io_uring_probe_op)] = {};

@@ -1,7 +1,6 @@
 /** One io_uring: its descriptor and its mappings, gone with the thread that made it. */
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 
@@ -14,8 +13,8 @@ struct io_uring_params;
 namespace slipway {
 
 /**
- * A ring for one thread, which makes it and enters it. The kernel's part is not shown to TypeScript: `submit` checks
- * entries of the exchange and copies them, so that nothing that was checked can change before the kernel reads it.
+ * A ring for one thread, which makes it and enters it. The kernel's part is not shown to TypeScript: `stage` (uring.cc)
+ * copies entries of the exchange and checks the copies, so that nothing that was checked can change before the kernel reads it.
  */
 class Uring {
  public:
@@ -26,7 +25,6 @@ class Uring {
   Uring &operator=(const Uring &) = delete;
   ~Uring();
 
-  int fd() const { return fd_; }
   uint32_t entries() const { return entries_; }
   /** Entries that the kernel hasn't taken. */
   uint32_t unsubmitted() const;

@@ -228,7 +228,6 @@ describe('hot functions', () => {
     ['growReceiveBuffer', () => addon.growReceiveBuffer(bad, 1)],
     ['sendSpace', () => addon.sendSpace(bad)],
     ['epollAdd', () => addon.epollAdd(bad, bad, 1, 0, 0)],
-    ['epollModify', () => addon.epollModify(bad, bad, 1, 0, 0)],
     ['epollDelete', () => addon.epollDelete(bad, bad)],
     ['epollWait', () => addon.epollWait(bad, 0)],
     ['eventfdSignal', () => addon.eventfdSignal(bad)],
