@@ -24,12 +24,7 @@ export interface GuestRam {
   readonly mappings: readonly Uint8Array[];
 }
 
-/** Devices that the processor's platform brings, and where it puts those of others. */
-export interface Board {
-  /** Everything that exits goes here: the board's own devices, then the PCI bus. */
-  readonly handler: AccessHandler;
-}
-
+/** What a board is made of, beside the devices that it brings itself. */
 export interface BoardParts {
   readonly console: UartPort;
   /** Has all memory that is neither the guest's nor the board's. */
@@ -58,7 +53,8 @@ export interface MachineArch {
   readonly consoleGsi: number;
   /** The interrupt controller and what else there is one of; before the vCPUs. */
   prepareVm(vm: Vm): void;
-  board(parts: BoardParts): Board;
+  /** Answers everything that exits: by devices of the processor's platform, and by the PCI bus. */
+  board(parts: BoardParts): AccessHandler;
   /**
    * Puts the kernel and what it reads at its start into memory.
    * @returns the address at which the first vCPU starts

@@ -124,13 +124,9 @@ export class Control {
     else if (kind === CONTROL_MAP) return this.map(view, data, a);
     else if (kind === CONTROL_UNMAP) view.memory.clear();
     else if (kind === CONTROL_START_QUEUE) return this.startQueue(view, queue, data, a);
-    else if (kind === CONTROL_ENABLE_QUEUE) queue.enabled = data[a]! !== 0;
+    else if (kind === CONTROL_ENABLE_QUEUE) this.enableQueue(queue, data[a]! !== 0);
     else if (kind === CONTROL_CALL_FD) this.setCallFd(queue, data[a]!);
     else if (kind === CONTROL_DROP_FLOWS) worker.dropFlows(device);
-    if (kind === CONTROL_ENABLE_QUEUE) {
-      queue.active = true;
-      worker.queuesChanged();
-    }
     return STATUS_OK;
   }
 
@@ -176,6 +172,12 @@ export class Control {
     this.worker.queuesChanged();
     this.setCallFd(queue, queue.callFd);
     return STATUS_OK;
+  }
+
+  private enableQueue(queue: QueueView, enabled: boolean): void {
+    queue.enabled = enabled;
+    queue.active = true;
+    this.worker.queuesChanged();
   }
 
   /**

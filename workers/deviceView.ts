@@ -2,6 +2,21 @@
  * A device as one worker sees it: guest memory mapped by this thread, all its queues (to walk chains that other workers
  * hand over), and the queues that this worker serves.
  */
+import {
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_VERSION_1,
+  VIRTIO_NET_F_CSUM,
+  VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+  VIRTIO_NET_F_CTRL_VQ,
+  VIRTIO_NET_F_GUEST_CSUM,
+  VIRTIO_NET_F_GUEST_TSO4,
+  VIRTIO_NET_F_HOST_TSO4,
+  VIRTIO_NET_F_HOST_TSO6,
+  VIRTIO_NET_F_MQ,
+  VIRTIO_NET_F_MRG_RXBUF,
+  VIRTIO_NET_F_MTU,
+} from '../device/features.js';
 import { GuestMemory } from '../device/guestMemory.js';
 import { type NetState, ReceiveFilter } from '../device/netState.js';
 import { NET_HDR_SIZE, NET_HDR_SIZE_LEGACY } from '../device/netHeader.js';
@@ -12,21 +27,20 @@ import type { Addon } from '../src/native/addon.js';
 import { InterruptModeration } from './interruptModeration.js';
 import type { FrameSink, GuestLink } from './nat/guestLink.js';
 
-/** Low words of feature masks (virtio 1.2 §5.1.3, §6). */
-const CSUM = 1 << 0;
-const GUEST_CSUM = 1 << 1;
-const CTRL_GUEST_OFFLOADS = 1 << 2;
-const MTU = 1 << 3;
-const GUEST_TSO4 = 1 << 7;
-const HOST_TSO4 = 1 << 11;
-const HOST_TSO6 = 1 << 12;
-const MRG_RXBUF = 1 << 15;
-const CTRL_VQ = 1 << 17;
-const MQ = 1 << 22;
-const INDIRECT_DESC = 1 << 28;
-const EVENT_IDX = 1 << 29;
-/** Bit 32, in the high word. */
-const VERSION_1_HIGH = 1 << 0;
+/** Features as they come in messages: masks of the low word, and of the high one. */
+const CSUM = Number(VIRTIO_NET_F_CSUM);
+const GUEST_CSUM = Number(VIRTIO_NET_F_GUEST_CSUM);
+const CTRL_GUEST_OFFLOADS = Number(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
+const MTU = Number(VIRTIO_NET_F_MTU);
+const GUEST_TSO4 = Number(VIRTIO_NET_F_GUEST_TSO4);
+const HOST_TSO4 = Number(VIRTIO_NET_F_HOST_TSO4);
+const HOST_TSO6 = Number(VIRTIO_NET_F_HOST_TSO6);
+const MRG_RXBUF = Number(VIRTIO_NET_F_MRG_RXBUF);
+const CTRL_VQ = Number(VIRTIO_NET_F_CTRL_VQ);
+const MQ = Number(VIRTIO_NET_F_MQ);
+const INDIRECT_DESC = Number(VIRTIO_F_INDIRECT_DESC);
+const EVENT_IDX = Number(VIRTIO_F_EVENT_IDX);
+const VERSION_1_HIGH = Number(VIRTIO_F_VERSION_1 >> 32n);
 
 /** Number of the first triple that receive queues use, after those for transmitted frames; one lies free before it. */
 const RECEIVE_IOVECS = 1100;

@@ -92,11 +92,11 @@ export const FIN_RECEIVED = 16;
 export const FIN_HELD = 32;
 /** The guest must be sent an acknowledgment. */
 export const ACK_NOW = 64;
+/** The flow is in a list of those that have something for the guest. */
+export const LISTED = 128;
 /** The guest is to be sent an acknowledgment with the next segment, or soon without one. */
 export const ACK_LATER = 256;
 /** The socket's receive buffer was made large. */
 export const BULK = 512;
 /** The socket's peer is the host itself. */
 export const LOOPBACK = 1024;
-/** The flow is in a list of those that have something for the guest. */
-export const LISTED = 128;

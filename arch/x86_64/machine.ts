@@ -1,6 +1,7 @@
 /** The x86-64 machine: in-kernel interrupt controllers and timer, a serial port, power management, ports. */
-import type { BoardParts, Board, MachineArch } from '../machine.js';
+import type { BoardParts, MachineArch } from '../machine.js';
 import type { Route } from '../../src/vmm/kvm.js';
+import type { AccessHandler, AddressSpace } from '../../src/vmm/vcpu.js';
 import { SLEEP_TYPE_OFF } from './acpi.js';
 import { loadGuest } from './boot.js';
 import { ConfigPorts } from './configPorts.js';
@@ -87,11 +88,8 @@ export const x86_64Machine: MachineArch = {
   },
 };
 
-class X86Board implements Board {
-  readonly handler = {
-    read: this.read.bind(this),
-    write: this.write.bind(this),
-  };
+/** Ports of the serial console, of power management and of the keyboard controller's reset; all others are PCI's. */
+class X86Board implements AccessHandler {
   private readonly pmEnable = new Uint8Array(2);
   private readonly configPorts: ConfigPorts;
 
@@ -99,7 +97,7 @@ class X86Board implements Board {
     this.configPorts = new ConfigPorts(parts.pci);
   }
 
-  private read(space: 'io' | 'memory', address: number, length: number): number {
+  read(space: AddressSpace, address: number, length: number): number {
     if (space === 'memory') return this.parts.pci.readMemory(address, length);
     if (!isOnBoard(address, length)) return this.configPorts.read(address, length);
     let value = 0;
@@ -107,7 +105,7 @@ class X86Board implements Board {
     return value;
   }
 
-  private write(space: 'io' | 'memory', address: number, length: number, value: number): void | Promise<void> {
+  write(space: AddressSpace, address: number, length: number, value: number): void | Promise<void> {
     if (space === 'memory') return this.parts.pci.writeMemory(address, length, value);
     if (address === RESET_PORT && length === 1) return this.resetWritten(value);
     if (!isOnBoard(address, length)) return this.configPorts.write(address, length, value);

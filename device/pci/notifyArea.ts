@@ -40,13 +40,10 @@ export class NotifyArea {
     if (!this.plane.kick(queue)) this.addon.eventfdSignal(fd);
   }
 
-  /**
-   * Of any length and value: with an address for each queue nothing need be compared, and KVM then doesn't decode the
-   * instruction. A doorbell that can't be had costs speed, not function: `written` stands in.
-   */
+  /** A doorbell that can't be had costs speed, not function: `written` stands in. */
   private attach(queue: number, address: number, fd: number): void {
     try {
-      this.platform.doorbells!.attach(address, 0, undefined, fd);
+      this.platform.doorbells!.attach(address, fd);
       this.attached.set(queue, address);
     } catch (error) {
       this.warn(`queue ${queue} has no doorbell, its notifications go through this thread: ${String(error)}`);
@@ -55,7 +52,7 @@ export class NotifyArea {
 
   private detachAll(): void {
     for (const [queue, address] of this.attached) {
-      this.platform.doorbells!.detach(address, 0, undefined, this.kickFds[queue]!);
+      this.platform.doorbells!.detach(address, this.kickFds[queue]!);
     }
     this.attached.clear();
   }

@@ -1,11 +1,5 @@
 /** What a PCI device asks of the machine that it is plugged into: interrupts and doorbells. */
 
-/**
- * Where an access goes: ports, or guest physical memory. Accesses have 1, 2 or 4 bytes; the machine splits longer ones,
- * the low half first, as virtio 1.2 §4.1.3.1 lets drivers do it.
- */
-export type AddressSpace = 'io' | 'memory';
-
 /** One MSI-X vector's way to the interrupt controller: an eventfd bound by KVM_IRQFD to a GSI whose MSI route is this vector's message. */
 export interface MessageInterrupts {
   /** The eventfd of vector `vector`; whoever signals it raises the vector, or leaves it pending while disconnected. */
@@ -23,14 +17,14 @@ export interface LineInterrupt {
   set(asserted: boolean): void;
 }
 
-/** KVM_IOEVENTFD on guest physical memory. */
+/**
+ * KVM_IOEVENTFD on guest physical memory. Of any length and value: with an address for each queue nothing need be compared,
+ * and KVM then doesn't decode the instruction.
+ */
 export interface Doorbells {
-  /**
-   * From now on a write of `length` bytes (0: of any length) to `address` signals `fd` and doesn't exit.
-   * @param match the only value that does so; `undefined`: any
-   */
-  attach(address: number, length: 0 | 2 | 4, match: number | undefined, fd: number): void;
-  detach(address: number, length: 0 | 2 | 4, match: number | undefined, fd: number): void;
+  /** From now on a write to `address` signals `fd` and doesn't exit. */
+  attach(address: number, fd: number): void;
+  detach(address: number, fd: number): void;
 }
 
 /** What went through this thread since there was no eventfd for it, or none is wanted. */

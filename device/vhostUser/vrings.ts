@@ -6,7 +6,7 @@
  * and give it back in another shape. Such a ring pauses, and goes on where it was once its parts lie in memory again.
  */
 import type { Addon } from '../../src/native/addon.js';
-import type { DeviceDataPlane } from '../dataPlane.js';
+import type { DeviceDataPlane, VirtqueueSetup } from '../dataPlane.js';
 import { VHOST_USER_F_PROTOCOL_FEATURES, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ } from '../features.js';
 import { VhostUserRequestError } from './errors.js';
 import { MemoryTable } from './memoryTable.js';
@@ -255,10 +255,11 @@ export class Vrings {
 }
 
 /** The set-up of a complete ring in `memory`; `undefined` if it doesn't lie there. */
-function setupIn(ring: Vring, memory: MemoryTable): ReturnType<Vring['setup']> | undefined {
+function setupIn(ring: Vring, memory: MemoryTable): VirtqueueSetup | undefined {
   try {
     return ring.setup(memory);
-  } catch {
+  } catch (error) {
+    if (!(error instanceof VhostUserRequestError)) throw error;
     return undefined;
   }
 }

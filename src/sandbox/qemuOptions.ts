@@ -1,5 +1,6 @@
 /** QEMU's command line for a sandbox. */
 import type { Accelerator, Arch } from '../../arch/arch.js';
+import { kernelCommandLine } from './commandLine.js';
 
 /** What the guest's network card is attached to. */
 export type SandboxNet =
@@ -28,7 +29,6 @@ export interface QemuSettings {
 /** The options; console on standard output, the agent on the descriptor given. */
 export function qemuOptions(arch: Arch, settings: QemuSettings): string[] {
   const { accelerator, cpus, memoryMiB } = settings;
-  const parameters = [`console=${arch.console}`, 'quiet', 'panic=-1', ...arch.kernelParameters];
   return [
     ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     arch.machineOptions(accelerator),
@@ -36,7 +36,7 @@ export function qemuOptions(arch: Arch, settings: QemuSettings): string[] {
     // A vhost-user back end maps the guest's memory: it has to be a file that both share.
     ['-object', `memory-backend-memfd,id=memory,size=${memoryMiB}M,share=on`, '-numa', 'node,memdev=memory'],
     ['-kernel', settings.kernel, '-initrd', settings.initramfs],
-    ['-append', [...parameters, ...settings.kernelParameters].join(' ')],
+    ['-append', kernelCommandLine(arch, settings.kernelParameters)],
     ['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
     ['-chardev', `socket,id=agent,fd=${settings.agentFd}`],
     ['-device', 'virtio-serial-pci,max_ports=2', '-device', 'virtserialport,chardev=agent,nr=1'],

@@ -9,11 +9,12 @@ import { hostArch, hostMachineArch } from '../../arch/host.js';
 import { CommandTimeoutError, SandboxClosedError, SandboxError, UsageError } from '../errors.js';
 import { LEAST_MEMORY_MIB, MAX_CPUS, MOST_MEMORY_MIB, wholeNumber } from '../limits.js';
 import type { Network } from '../network.js';
+import type { EventPaths } from '../vmm/eventPaths.js';
 import { KvmGuest } from '../vmm/kvmGuest.js';
 import type { MachineStats } from '../vmm/machine.js';
-import type { EventPaths } from '../vmm/platform.js';
 import { AgentChannel } from './agentChannel.js';
 import type { Command, CommandResult, CommandStreams } from './command.js';
+import { kernelCommandLine } from './commandLine.js';
 import type { TerminalSize } from './frames.js';
 import { guestPieces } from './guestPieces.js';
 import type { GuestPieces } from './guestPieces.js';
@@ -124,36 +125,22 @@ export class Sandbox {
   static async #spawn(options: SandboxOptions): Promise<Sandbox> {
     const arch = hostArch();
     const pieces = guestPieces();
-    checkSizes(options);
+    const sizes = checkedSizes(options);
+    if (options.network !== undefined && options.net !== undefined)
+      throw new UsageError('a sandbox takes either network or net, not both');
     const vmm = chooseVmm(arch, options);
     const accelerator = chooseAccelerator(arch, options);
     const folder = await mkdtemp(join(tmpdir(), 'slipway-'));
-    let stopServing = nothing;
     try {
       const kernel = options.kernel ?? pieces.vmlinux;
       const modules = modulesFolder(pieces, await arch.kernelRelease(kernel));
       const initramfs = join(folder, 'initramfs.cpio');
       await writeFile(initramfs, buildInitramfs(pieces, modules, options.files ?? {}));
-      if (vmm === 'kvm') {
-        const guest = await startOwn(options, arch, kernel, initramfs);
-        return new Sandbox(guest, folder, stopServing);
-      }
-      const attachment = await attach(options, folder);
-      stopServing = attachment.stop;
-      const settings = {
-        accelerator,
-        cpus: options.cpus ?? 1,
-        memoryMiB: options.memoryMiB ?? DEFAULT_MEMORY_MIB,
-        kernel: await arch.kernelForQemu(kernel, folder),
-        initramfs,
-        kernelParameters: options.kernelParameters ?? [],
-        net: attachment.net,
-        agentFd: AGENT_FD,
-      };
-      const qemu = await QemuProcess.start(arch.qemu, qemuOptions(arch, settings), options.console);
+      const boot = { arch, kernel, initramfs };
+      if (vmm === 'kvm') return new Sandbox(await startOwn(options, sizes, boot), folder, nothing);
+      const { qemu, stopServing } = await startQemu(options, sizes, boot, accelerator, folder);
       return new Sandbox(qemu, folder, stopServing);
     } catch (error) {
-      await stopServing();
       await rm(folder, { recursive: true, force: true });
       throw error;
     }
@@ -228,10 +215,28 @@ export class Sandbox {
   }
 }
 
-function checkSizes({ cpus = 1, memoryMiB = DEFAULT_MEMORY_MIB, queues = cpus }: SandboxOptions): void {
-  wholeNumber('cpus', cpus, 1, MAX_CPUS);
-  wholeNumber('memoryMiB', memoryMiB, LEAST_MEMORY_MIB, MOST_MEMORY_MIB);
-  wholeNumber('queues', queues, 1, MAX_CPUS);
+interface Sizes {
+  readonly cpus: number;
+  readonly memoryMiB: number;
+  /** Queue pairs. */
+  readonly queues: number;
+}
+
+/** What is booted. */
+interface Boot {
+  readonly arch: Arch;
+  /** Paths. */
+  readonly kernel: string;
+  readonly initramfs: string;
+}
+
+/** @throws {UsageError} for one out of its range */
+function checkedSizes({ cpus = 1, memoryMiB = DEFAULT_MEMORY_MIB, queues = cpus }: SandboxOptions): Sizes {
+  return {
+    cpus: wholeNumber('cpus', cpus, 1, MAX_CPUS),
+    memoryMiB: wholeNumber('memoryMiB', memoryMiB, LEAST_MEMORY_MIB, MOST_MEMORY_MIB),
+    queues: wholeNumber('queues', queues, 1, MAX_CPUS),
+  };
 }
 
 function chooseAccelerator(arch: Arch, { accelerator = 'auto' }: SandboxOptions): Accelerator {
@@ -257,30 +262,48 @@ function chooseVmm(arch: Arch, { vmm = 'auto', accelerator, net }: SandboxOption
   return vmm;
 }
 
-function startOwn(options: SandboxOptions, arch: Arch, kernel: string, initramfs: string): Promise<KvmGuest> {
-  const {
-    cpus = 1,
-    memoryMiB = DEFAULT_MEMORY_MIB,
-    network,
-    net,
-    kernelParameters = [],
-    console,
-    eventPaths,
-  } = options;
-  if (network !== undefined && net !== undefined)
-    throw new UsageError('a sandbox takes either network or net, not both');
-  const parameters = [`console=${arch.console}`, 'quiet', 'panic=-1'];
+function startOwn(options: SandboxOptions, sizes: Sizes, { arch, kernel, initramfs }: Boot): Promise<KvmGuest> {
+  const { network, kernelParameters = [], console, eventPaths } = options;
+  const { cpus, memoryMiB, queues } = sizes;
   return KvmGuest.start({
     arch: hostMachineArch(),
     cpus,
     memoryMiB,
     kernel,
     initramfs,
-    commandLine: [...parameters, ...arch.kernelParameters, ...kernelParameters].join(' '),
-    network: network === undefined ? undefined : { network, queues: options.queues ?? cpus },
+    commandLine: kernelCommandLine(arch, kernelParameters),
+    network: network === undefined ? undefined : { network, queues },
     console,
     paths: eventPaths,
   });
+}
+
+/** @param folder where to put what has to be made */
+async function startQemu(
+  options: SandboxOptions,
+  sizes: Sizes,
+  { arch, kernel, initramfs }: Boot,
+  accelerator: Accelerator,
+  folder: string,
+): Promise<{ readonly qemu: QemuProcess; readonly stopServing: () => Promise<void> }> {
+  const { net, stop } = await attach(options, sizes.queues, folder);
+  try {
+    const settings = {
+      accelerator,
+      cpus: sizes.cpus,
+      memoryMiB: sizes.memoryMiB,
+      kernel: await arch.kernelForQemu(kernel, folder),
+      initramfs,
+      kernelParameters: options.kernelParameters ?? [],
+      net,
+      agentFd: AGENT_FD,
+    };
+    const qemu = await QemuProcess.start(arch.qemu, qemuOptions(arch, settings), options.console);
+    return { qemu, stopServing: stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
 }
 
 /** Where a kernel's modules lie; undefined if nowhere: what matters is then built in. */
@@ -297,11 +320,8 @@ interface Attachment {
   readonly stop: () => Promise<void>;
 }
 
-async function attach(options: SandboxOptions, folder: string): Promise<Attachment> {
-  const { network, net } = options;
+async function attach({ network, net }: SandboxOptions, queues: number, folder: string): Promise<Attachment> {
   if (network === undefined) return { net: net ?? { kind: 'none' }, stop: nothing };
-  if (net !== undefined) throw new UsageError('a sandbox takes either network or net, not both');
-  const queues = options.queues ?? options.cpus ?? 1;
   const path = join(folder, 'network.socket');
   const port = await network.serve({ path, queues });
   return { net: { kind: 'vhost-user', path, queues }, stop: () => port.close() };

@@ -21,7 +21,6 @@ const ROUTING_MSI = 2;
 const MSI_VALID_DEVID = 1;
 const IRQFD_DEASSIGN = 1;
 const IRQFD_RESAMPLE = 2;
-const IOEVENTFD_DATAMATCH = 1;
 const IOEVENTFD_DEASSIGN = 4;
 
 /** Where a GSI leads. */
@@ -152,15 +151,13 @@ export class Vm {
     this.addon.kvmTransfer(this.fd, 'KVM_IRQ_LINE', new Uint8Array(words.buffer));
   }
 
-  /** KVM_IOEVENTFD on guest physical memory. */
-  setDoorbell(address: number, length: 0 | 2 | 4, match: number | undefined, fd: number, attached: boolean): void {
+  /** KVM_IOEVENTFD on guest physical memory: writes of any length and value. */
+  setDoorbell(address: number, fd: number, attached: boolean): void {
     const bytes = new Uint8Array(64);
     const view = new DataView(bytes.buffer);
-    view.setBigUint64(0, BigInt(match ?? 0), true);
     view.setBigUint64(8, BigInt(address), true);
-    view.setUint32(16, length, true);
     view.setInt32(20, fd, true);
-    view.setUint32(24, (match === undefined ? 0 : IOEVENTFD_DATAMATCH) | (attached ? 0 : IOEVENTFD_DEASSIGN), true);
+    view.setUint32(24, attached ? 0 : IOEVENTFD_DEASSIGN, true);
     this.addon.kvmTransfer(this.fd, 'KVM_IOEVENTFD', bytes);
   }
 

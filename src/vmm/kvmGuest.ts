@@ -7,8 +7,8 @@ import { SandboxError, VcpuError } from '../errors.js';
 import { addon } from '../native/addon.js';
 import type { Network } from '../network.js';
 import { GuestConsole } from '../sandbox/guestConsole.js';
+import { describePaths, type EventPaths } from './eventPaths.js';
 import { Machine, type MachineStats } from './machine.js';
-import { describePaths, type EventPaths } from './platform.js';
 import type { GuestEnd } from './vcpu.js';
 
 export interface KvmGuestOptions {

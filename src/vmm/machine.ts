@@ -8,8 +8,9 @@ import type { Addon, FdWatcher } from '../native/addon.js';
 import { SlipwayError, describeError } from '../errors.js';
 import { wholeNumber } from '../limits.js';
 import { Deferred } from '../sandbox/deferred.js';
+import { choosePaths, type EventPaths } from './eventPaths.js';
 import { KVM_CAP, KvmError, Vm } from './kvm.js';
-import { GsiTable, KvmPlatform, choosePaths, type EventPaths } from './platform.js';
+import { GsiTable, KvmPlatform } from './platform.js';
 import { Uart } from './uart.js';
 import { Vcpu, type ExitCounts, type GuestEnd } from './vcpu.js';
 
@@ -173,7 +174,7 @@ export class Machine implements AsyncDisposable {
     const watcher: FdWatcher = addon.watch(exits, { readable: true }, () => this.#service());
     this.#undo.add(() => watcher.close());
     const ended = (end: GuestEnd): void => this.#end(end);
-    const { handler } = arch.board({ console: this.#console, pci: this.#bus, ended });
+    const handler = arch.board({ console: this.#console, pci: this.#bus, ended });
     const { runSize } = this.#vm;
     for (let id = 0; id < cpus; id++) {
       const fd = this.#vm.createVcpu(id);

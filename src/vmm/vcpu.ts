@@ -1,13 +1,15 @@
 /** One vCPU: its thread, and its exits as they lie in `struct kvm_run` (linux/kvm.h). */
 import { getSystemErrorName } from 'node:util';
-import type { AddressSpace } from '../../device/pci/platform.js';
 import { describeError, type VcpuFailureReason } from '../errors.js';
 import type { Addon } from '../native/addon.js';
 import type { MappedRegion } from '../native/regions.js';
 
+/** Where an access goes: ports, or guest physical memory. */
+export type AddressSpace = 'io' | 'memory';
+
 /** What answers the guest's accesses to ports and to memory that is none. */
 export interface AccessHandler {
-  /** @param length 1, 2 or 4 bytes */
+  /** @param length 1, 2 or 4 bytes; longer ones are split, the low half first (virtio 1.2 §4.1.3.1) */
   read(space: AddressSpace, address: number, length: number): number;
   /** The vCPU waits for a promise. */
   write(space: AddressSpace, address: number, length: number, value: number): void | Promise<void>;
@@ -35,8 +37,8 @@ const EXIT_REASON = 8;
 const UNION = 32;
 /** KVM_EXIT_* */
 const EXIT_IO = 2;
-const EXIT_IRQ_WINDOW_OPEN = 7;
 const EXIT_MMIO = 6;
+const EXIT_IRQ_WINDOW_OPEN = 7;
 const EXIT_SHUTDOWN = 8;
 const EXIT_FAIL_ENTRY = 9;
 const EXIT_INTR = 10;

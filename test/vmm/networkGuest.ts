@@ -6,7 +6,7 @@ import { VirtioNetPci } from '../../device/pci/virtioNetPci.js';
 import { addon } from '../../src/native/addon.js';
 import { Network, type DeviceStats } from '../../src/network.js';
 import type { MachineStats } from '../../src/vmm/machine.js';
-import type { EventPaths } from '../../src/vmm/platform.js';
+import type { EventPaths } from '../../src/vmm/eventPaths.js';
 import type { GuestEnd } from '../../src/vmm/vcpu.js';
 import { ENGINE } from '../engineUnderTest.js';
 import { bareMachine } from './bareMachine.js';

@@ -2,7 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { addon } from '../../src/native/addon.js';
 import { KVM_CAP, type Message, type Route, type Vm } from '../../src/vmm/kvm.js';
-import { choosePaths, GsiTable, KvmPlatform } from '../../src/vmm/platform.js';
+import { choosePaths } from '../../src/vmm/eventPaths.js';
+import { GsiTable, KvmPlatform } from '../../src/vmm/platform.js';
 import { until } from '../native/support.js';
 
 const REFUSED = 0x1_0000_0000n;
@@ -56,7 +57,7 @@ class FakeVm implements Pick<
     this.connected.delete(`irq ${gsi}`);
   }
 
-  setDoorbell(address: number, _length: number, _match: number | undefined, _fd: number, attached: boolean): void {
+  setDoorbell(address: number, _fd: number, attached: boolean): void {
     this.take('ioeventfd');
     if (attached) this.connected.add(`doorbell ${address}`);
     else this.connected.delete(`doorbell ${address}`);

@@ -2,8 +2,8 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { AddressSpace } from '../../device/pci/platform.js';
 import { Deferred } from '../../src/sandbox/deferred.js';
+import type { AddressSpace } from '../../src/vmm/vcpu.js';
 import { FakeVcpu } from './fakeVcpu.js';
 
 const EXIT_SHUTDOWN = 8;

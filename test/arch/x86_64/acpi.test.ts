@@ -57,7 +57,7 @@ const elements = (term: Term): Term[] => (term as { list: Term[] }).list;
 /** A board, and how its guest ended. */
 function board() {
   const ends: GuestEnd[] = [];
-  const { handler } = x86_64Machine.board({
+  const handler = x86_64Machine.board({
     console: new Uart(
       () => undefined,
       () => undefined,

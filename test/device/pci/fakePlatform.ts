@@ -61,13 +61,13 @@ export class FakeDoorbells implements Doorbells {
   readonly at = new Map<number, number>();
   refuse = false;
 
-  attach(address: number, length: 0 | 2 | 4, match: number | undefined, fd: number): void {
+  attach(address: number, fd: number): void {
     if (this.refuse) throw new Error('ENOSPC');
-    if (this.at.has(address) || length !== 0 || match !== undefined) throw new Error(`doorbell at ${address}`);
+    if (this.at.has(address)) throw new Error(`doorbell at ${address}`);
     this.at.set(address, fd);
   }
 
-  detach(address: number, _length: 0 | 2 | 4, _match: number | undefined, fd: number): void {
+  detach(address: number, fd: number): void {
     if (this.at.get(address) !== fd) throw new Error(`no doorbell at ${address}`);
     this.at.delete(address);
   }
