@@ -61,7 +61,7 @@ export class Console implements VirtioModel, QueuePlane {
   ) {
     this.memory = new GuestMemory(addon);
     for (const region of memory) this.memory.map(region);
-    const serve = [this.#receive, this.#transmit, this.#controlReceive, this.#controlTransmit];
+    const serve = [this.receive, this.transmit, this.controlReceive, this.controlTransmit];
     this.served = serve.map((each, index) => {
       const broke = (reason: string): void => this.onQueueBroken(index, reason);
       return new ServedQueue(addon, this.memory, each, broke);
@@ -134,7 +134,7 @@ export class Console implements VirtioModel, QueuePlane {
     this.memory.clear();
   }
 
-  readonly #receive = (queue: ServedQueue): void => {
+  private readonly receive = (queue: ServedQueue): void => {
     if (!this.open) return;
     while (this.input.length > 0 && queue.next()) {
       const bytes = this.input.length === 1 ? this.input[0]! : Buffer.concat(this.input);
@@ -144,7 +144,7 @@ export class Console implements VirtioModel, QueuePlane {
     }
   };
 
-  readonly #transmit = (queue: ServedQueue): void => {
+  private readonly transmit = (queue: ServedQueue): void => {
     while (queue.next()) {
       const bytes = queue.read();
       queue.complete(0);
@@ -152,25 +152,25 @@ export class Console implements VirtioModel, QueuePlane {
     }
   };
 
-  readonly #controlReceive = (queue: ServedQueue): void => {
+  private readonly controlReceive = (queue: ServedQueue): void => {
     while (this.controlInput.length > 0 && queue.next()) {
       const message = this.controlInput.shift()!;
       queue.complete(queue.write(message));
     }
   };
 
-  readonly #controlTransmit = (queue: ServedQueue): void => {
+  private readonly controlTransmit = (queue: ServedQueue): void => {
     while (queue.next()) {
       const message = queue.read();
       queue.complete(0);
-      if (message.length >= CONTROL_SIZE) this.#control(message.readUInt16LE(4), message.readUInt16LE(6));
+      if (message.length >= CONTROL_SIZE) this.control(message.readUInt16LE(4), message.readUInt16LE(6));
     }
   };
 
   /** §5.3.6.2. There is one port: whatever the driver says concerns it. */
-  #control(event: number, value: number): void {
-    if (event === DEVICE_READY && value === 1) this.#tell(DEVICE_ADD, 1);
-    else if (event === PORT_READY && value === 1) this.#tell(PORT_OPEN, 1);
+  private control(event: number, value: number): void {
+    if (event === DEVICE_READY && value === 1) this.tell(DEVICE_ADD, 1);
+    else if (event === PORT_READY && value === 1) this.tell(PORT_OPEN, 1);
     else if (event === PORT_OPEN) {
       this.open = value === 1;
       this.served[RECEIVE]!.run();
@@ -178,7 +178,7 @@ export class Console implements VirtioModel, QueuePlane {
   }
 
   /** What waits already is not said twice: a driver that asks for ever and has no buffers would fill our memory. */
-  #tell(event: number, value: number): void {
+  private tell(event: number, value: number): void {
     if (this.controlInput.some((message) => message.readUInt16LE(4) === event)) return;
     const message = Buffer.alloc(CONTROL_SIZE);
     message.writeUInt16LE(event, 4);

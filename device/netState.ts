@@ -151,7 +151,7 @@ export class NetState {
     Atomics.add(this.words, FILTERED, 1);
   }
 
-  /** Copies all words but the number of filtered frames while no change is under way. False: one is. */
+  /** Copies all words, as they belong together but for the number of filtered frames. False: a change is under way. */
   copyTo(words: Int32Array): boolean {
     const before = this.generation;
     if ((before & 1) !== 0) return false;

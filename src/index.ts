@@ -22,5 +22,6 @@ export {
   VcpuError,
 } from './errors.js';
 export type { VcpuFailureReason } from './errors.js';
+export { VhostUserSocketError } from '../device/vhostUser/errors.js';
 export { KvmError } from './vmm/kvm.js';
 export type { MachineStats } from './vmm/machine.js';

@@ -99,6 +99,8 @@ export interface DeviceStats {
   /** Notifications by the driver and of it, by queue: pair 0's receive and transmit queue, pair 1's, …, the control queue. */
   readonly kicks: readonly number[];
   readonly interrupts: readonly number[];
+  /** Frames to the guest that its filters refused: by destination address or VLAN, virtio 1.2 §5.1.6.5.1 and §5.1.6.5.3. */
+  readonly filteredFrames: number;
   /** How often a queue was stopped since the driver broke the rules of virtio. */
   readonly brokenQueues: number;
 }
@@ -164,11 +166,7 @@ export class Network implements AsyncDisposable {
       },
       log: { warn: (message) => log.warn(message) },
     });
-    try {
-      await pool.ready();
-    } catch (error) {
-      throw new SlipwayError((error as Error).message);
-    }
+    await pool.ready();
     return new Network(pool, { mtu, pairs: queues }, log);
   }
 
@@ -180,6 +178,7 @@ export class Network implements AsyncDisposable {
   /**
    * Serves one device over vhost-user. Resolves when the socket listens (in client mode: at once).
    * @throws {VhostUserSocketError} when the socket can't be had
+   * @throws {UsageError} for more queue pairs than the network has, or more devices than `maxDevices`
    */
   async serve(options: ServeOptions): Promise<ServedDevice> {
     const pairs = wholeNumber('queues', options.queues ?? this.config.pairs, 1, this.config.pairs);
@@ -210,7 +209,10 @@ export class Network implements AsyncDisposable {
     };
   }
 
-  /** Gives a device to a VMM in this process. */
+  /**
+   * Gives a device to a VMM in this process.
+   * @throws {UsageError} for more queue pairs than the network has, or more devices than `maxDevices`
+   */
   async attach(options: AttachOptions = {}): Promise<AttachedDevice> {
     const pairs = wholeNumber('queues', options.queues ?? this.config.pairs, 1, this.config.pairs);
     const config: DeviceConfig = { mac: GUEST_MAC, mtu: this.config.mtu, pairs };
@@ -290,6 +292,7 @@ function deviceStats(path: string | undefined, device: PoolDevice, connected: bo
     transmitChains: data.filter((_, queue) => queue % 2 === 1),
     kicks: queues.map(({ kicks }) => kicks),
     interrupts: queues.map(({ interrupts }) => interrupts),
+    filteredFrames: device.net.filtered,
     brokenQueues: device.brokenQueues,
   };
 }

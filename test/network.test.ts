@@ -26,6 +26,7 @@ describe('a device of a VMM in this process', () => {
       connected: true,
       receiveChains: [0, 1],
       transmitChains: [0, 1],
+      filteredFrames: 0,
       brokenQueues: 0,
     });
     // Pair 0 lies still; pair 1 sent a frame and received one; the control queue was told the number of pairs.

@@ -26,10 +26,10 @@ export class HeldChains {
 
   private readonly freeList: Int32Array;
   private freeCount = 0;
+  /** What `giveBack` is told; one object for all. */
+  private readonly released: Origin = { worker: 0, device: 0, pair: 0, queue: 0, head: 0 };
 
-  /**
-   * @param giveBack called for each chain that is done with
-   */
+  /** @param giveBack called for each chain that is done with */
   constructor(
     private readonly entries: Int32Array,
     private readonly giveBack: (origin: Origin) => void,
@@ -111,8 +111,6 @@ export class HeldChains {
     }
     return false;
   }
-
-  private readonly released: Origin = { worker: 0, device: 0, pair: 0, queue: 0, head: 0 };
 
   private releaseFirst(records: Int32Array, f: number): void {
     const entry = records[f + HELD_FIRST]!;

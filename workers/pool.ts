@@ -8,6 +8,7 @@ import { Piscina } from 'piscina';
 import type { DeviceConfig } from '../device/dataPlane.js';
 import { BROKEN_REASONS } from '../device/virtqueue.js';
 import { addon } from '../src/native/addon.js';
+import { SlipwayError, UsageError } from '../src/errors.js';
 import { packageRoot } from '../src/packageRoot.js';
 import { type CounterName, readCounters } from './counters.js';
 import type { EngineName } from './engine/engine.js';
@@ -100,22 +101,24 @@ export class Pool implements DeviceHost {
     process.on('exit', this.stopAtExit);
   }
 
-  /** Resolves when all workers run. @throws {Error} when one doesn't start */
+  /** Resolves when all workers run. @throws {SlipwayError} when one doesn't start */
   async ready(): Promise<void> {
     const answers = await this.requestAll(CONTROL_PING, 0, 0);
     if (answers.every(({ status }) => status === 0)) return;
     await this.close();
-    throw new Error('the poll workers do not start; the log says why');
+    throw new SlipwayError('the poll workers do not start; the log says why');
   }
 
-  /** Attaches a device. @throws {RangeError} when there is no place for one more */
+  /** Attaches a device. @throws {UsageError} when there is no place for one more, or none for so many queue pairs */
   async attach(config: DeviceConfig): Promise<PoolDevice> {
     let number = 0;
     while (this.devices[number] !== undefined) number++;
-    if (number >= this.options.devices || config.pairs > this.options.pairs) {
-      throw new RangeError(
-        `a pool for ${this.options.devices} devices of ${this.options.pairs} queue pairs has no place for one more of ${config.pairs}`,
-      );
+    const { devices, pairs } = this.options;
+    if (number >= devices) {
+      throw new UsageError(`all ${devices} devices of the network are in use: close one, or raise maxDevices`);
+    }
+    if (config.pairs > pairs) {
+      throw new UsageError(`a device of ${config.pairs} queue pairs on a network of ${pairs}: raise queues`);
     }
     const device = new PoolDevice(this, number, config);
     this.devices[number] = device;

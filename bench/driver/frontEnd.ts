@@ -4,6 +4,7 @@
  */
 import { rmSync } from 'node:fs';
 import { HEADER_SIZE, ProtocolFeature, Request, requestName } from '../../device/vhostUser/messages.js';
+import { SlipwayError } from '../../src/errors.js';
 import { addon } from '../../src/native/addon.js';
 import { queueSizes } from './driverQueue.js';
 import type { QueueLayout } from './driverQueue.js';
@@ -24,7 +25,7 @@ const NET_CONFIG_BYTES = 12;
 const TAKEN_PROTOCOL_FEATURES = ProtocolFeature.MQ | ProtocolFeature.REPLY_ACK | ProtocolFeature.CONFIG;
 
 /** The back end refused a message, broke the protocol or went away. */
-export class FrontEndError extends Error {
+export class FrontEndError extends SlipwayError {
   override readonly name = 'FrontEndError';
 }
 

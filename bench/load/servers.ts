@@ -2,10 +2,11 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { SlipwayError } from '../../src/errors.js';
 import { compileTool } from '../native/tools.js';
 
 /** The servers could not be started. */
-export class ServersError extends Error {
+export class ServersError extends SlipwayError {
   override readonly name = 'ServersError';
 }
 

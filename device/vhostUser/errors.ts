@@ -1,4 +1,5 @@
 /** What can go wrong between a vhost-user front end and this back end. */
+import { SlipwayError } from '../../src/errors.js';
 
 /** The stream of messages is broken: there is no telling where the next message begins. The connection must end. */
 export class VhostUserProtocolError extends Error {
@@ -21,7 +22,7 @@ export class VhostUserRequestError extends Error {
 }
 
 /** The socket can't be had. The message says which, why, and what to do. */
-export class VhostUserSocketError extends Error {
+export class VhostUserSocketError extends SlipwayError {
   override readonly name = 'VhostUserSocketError';
   constructor(
     message: string,

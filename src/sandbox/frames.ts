@@ -2,6 +2,7 @@
  * The frames between a sandbox and the agent in its guest (src/guest/agent.c): three little-endian 32-bit words (type,
  * run, payload length), then the payload.
  */
+import { UsageError } from '../errors.js';
 
 /** Frame types; the agent's `enum frame_type`. */
 export const FrameType = {
@@ -61,13 +62,13 @@ export function words(...values: number[]): Buffer {
 
 /**
  * The payload of a START frame.
- * @throws {RangeError} if the command is empty, holds a NUL, or is too long
+ * @throws {UsageError} if the command is empty, holds a NUL, or is too long
  */
 export function encodeStart({ command, folder, environment, terminal }: StartRequest): Buffer {
   const variables = Object.entries(environment).map(([name, value]) => `${name}=${value}`);
   const strings = [folder, ...command, ...variables];
-  if (command.length === 0 || command[0] === '') throw new RangeError('the command is empty');
-  if (strings.some((text) => text.includes('\0'))) throw new RangeError('a command must not hold NUL characters');
+  if (command.length === 0 || command[0] === '') throw new UsageError('the command is empty');
+  if (strings.some((text) => text.includes('\0'))) throw new UsageError('a command must not hold NUL characters');
   const header = words(
     terminal === undefined ? 0 : TERMINAL,
     terminal?.rows ?? 0,
@@ -76,7 +77,7 @@ export function encodeStart({ command, folder, environment, terminal }: StartReq
   );
   const payload = Buffer.concat([header, Buffer.from(strings.map((text) => `${text}\0`).join(''))]);
   if (payload.length > MAX_PAYLOAD || strings.length > MAX_STRINGS) {
-    throw new RangeError(`the command and its environment are longer than ${MAX_PAYLOAD} bytes; pass data by stdin`);
+    throw new UsageError(`the command and its environment are longer than ${MAX_PAYLOAD} bytes; pass data by stdin`);
   }
   return payload;
 }

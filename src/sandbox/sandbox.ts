@@ -164,7 +164,7 @@ export class Sandbox {
   /**
    * Runs a command to its end. Several may run at once.
    * @param command program and arguments; no shell is involved
-   * @throws {RangeError} for a command that is empty or too long
+   * @throws {UsageError} for a command that is empty or too long
    * @throws {CommandTimeoutError} when `timeoutMs` is over: the command has been killed
    * @throws {SandboxError} if the guest goes before the command has ended
    */

@@ -12,6 +12,7 @@ import {
   QemuError,
   SandboxClosedError,
   SandboxError,
+  UsageError,
 } from '../../src/errors.js';
 import { Sandbox } from '../../src/sandbox/sandbox.js';
 
@@ -140,7 +141,7 @@ describe('a guest', () => {
   });
 
   it('refuses an empty command', async () => {
-    await expect(sandbox.run([])).rejects.toThrow(RangeError);
+    await expect(sandbox.run([])).rejects.toThrow(UsageError);
   });
 
   it('reports a panic with the last lines of the console, to every command that runs', async () => {

@@ -1,5 +1,6 @@
 /** The pool without a guest. Workers load from dist/. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { UsageError } from '../../src/errors.js';
 import { createLogger } from '../../src/log.js';
 import { CONTROL_PING } from '../../workers/messages.js';
 import { DEFAULT_ADDRESSES } from '../../workers/nat/addresses.js';
@@ -48,13 +49,13 @@ describe('Pool', () => {
     const config = { mac: MAC, mtu: 1500, pairs: 2 };
     const [first, second] = [await pool.attach(config), await pool.attach(config)];
     expect([first.number, second.number]).toEqual([0, 1]);
-    await expect(pool.attach(config)).rejects.toThrow(RangeError);
+    await expect(pool.attach(config)).rejects.toThrow(UsageError);
     await first.detach();
     expect((await pool.attach(config)).number).toBe(0);
   });
 
   it('refuses a device with more queue pairs than it was made for', async () => {
-    await expect(pool.attach({ mac: MAC, mtu: 1500, pairs: 3 })).rejects.toThrow(RangeError);
+    await expect(pool.attach({ mac: MAC, mtu: 1500, pairs: 3 })).rejects.toThrow(UsageError);
   });
 
   it('answers for workers that are no more (ESRCH)', async () => {
