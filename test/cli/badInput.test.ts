@@ -3,10 +3,9 @@ import { createServer } from 'node:net';
 import type { Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, it } from 'vitest';
 import { hostArch } from '../../arch/host.js';
-import { slipway } from './slipway.js';
-import type { Outcome } from './slipway.js';
+import { expectOneLine, slipway } from './slipway.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-cli-'));
 const occupied = join(folder, 'occupied.socket');
@@ -28,15 +27,6 @@ afterAll(async () => {
   await new Promise((resolve) => holder.close(resolve));
   rmSync(folder, { recursive: true, force: true });
 });
-
-/** One line that says what was wrong, and no trace of where in our code. */
-function expectOneLine({ exitCode, stdout, stderr }: Outcome, code: number, complaint: RegExp): void {
-  expect(stderr).toMatch(complaint);
-  expect(stderr).toMatch(/^slipway: [^\n]+\n$/);
-  expect(stderr).not.toMatch(/ at .*:\d+/);
-  expect(exitCode).toBe(code);
-  expect(stdout).toBe('');
-}
 
 const serve = ['serve', '--vhost-user', join(folder, 'serve.socket'), '--queues', '2'];
 

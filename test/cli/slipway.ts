@@ -1,9 +1,10 @@
-/** Runs the compiled command line as a user would. */
+/** Runs the compiled command line as a user would, and judges how it complains. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { expect } from 'vitest';
 import { packageRoot } from '../../src/packageRoot.js';
 
 export interface Outcome {
@@ -33,4 +34,17 @@ export function startSlipway(args: readonly string[], stdin = '', env: NodeJS.Pr
 
 export function slipway(args: readonly string[], stdin = '', env: NodeJS.ProcessEnv = {}): Promise<Outcome> {
   return startSlipway(args, stdin, env).outcome;
+}
+
+/** One line that says what was wrong, and no trace of where in our code. */
+export function expectOneLine(
+  { exitCode, stdout, stderr }: Omit<Outcome, 'signal'>,
+  code: number,
+  complaint: RegExp,
+): void {
+  expect(stderr).toMatch(complaint);
+  expect(stderr).toMatch(/^slipway: [^\n]+\n$/);
+  expect(stderr).not.toMatch(/ at .*:\d+/);
+  expect(exitCode).toBe(code);
+  expect(stdout).toBe('');
 }

@@ -18,10 +18,10 @@ import { pseudoHeaderSum, sum16 } from '../../workers/wire/checksum.js';
 import * as ip from '../../workers/wire/ipv4.js';
 import * as tcp from '../../workers/wire/tcp.js';
 import { tcpSegment, tcpSyn } from '../e2e/guestFrames.js';
-import { until } from '../native/support.js';
 import { CONFIG, FRONTS, type Front, VhostUserFront } from './fronts.js';
 import { arpRequest, FEATURES, type QueueGuest } from './queueGuest.js';
 import * as fe from './vhostUser/frontEnd.js';
+import { until } from '../until.js';
 
 const HEADER = 12;
 const RECEIVE = 0;
@@ -32,8 +32,7 @@ const TCP = 34;
 const header = (bytes: Readonly<Record<number, number>>): Uint8Array =>
   Uint8Array.from({ length: HEADER }, (_, at) => bytes[at] ?? 0);
 const u16le = (bytes: Uint8Array, at: number): number => bytes[at]! | (bytes[at + 1]! << 8);
-const interrupted = (guest: QueueGuest, ring: number): Promise<unknown> =>
-  until(() => (guest.interrupted(ring) ? true : undefined));
+const interrupted = (guest: QueueGuest, ring: number): Promise<unknown> => until(() => guest.interrupted(ring));
 
 describe.each(FRONTS)('%s, two pairs on %i workers', (_, workers, create) => {
   let front: Front;

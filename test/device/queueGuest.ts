@@ -9,7 +9,7 @@ import {
   VIRTIO_NET_F_MRG_RXBUF,
 } from '../../device/features.js';
 import { addon } from '../../src/native/addon.js';
-import { until } from '../native/support.js';
+import { until } from '../until.js';
 
 export const FEATURES = VIRTIO_F_VERSION_1 | VIRTIO_NET_F_MQ | VIRTIO_NET_F_CTRL_VQ | VIRTIO_NET_F_MRG_RXBUF;
 export const PAIRS = 2;
@@ -221,7 +221,7 @@ export abstract class QueueGuest implements Disposable {
 
   /** Waits for a frame on a pair's receive queue. */
   async frameOn(pair: number): Promise<void> {
-    await until(() => (this.receiveOn(pair) ? true : undefined));
+    await until(() => this.receiveOn(pair));
   }
 
   private chain(queue: DriverQueue, at: number, length: number, { cuts, indirect }: Framing): void {
@@ -292,7 +292,7 @@ export abstract class QueueGuest implements Disposable {
 
   private async used(ring: number): Promise<void> {
     const queue = this.queues[ring]!;
-    await until(() => (queue.takeUsed() >= 0 ? true : undefined));
+    await until(() => queue.takeUsed() >= 0);
   }
 
   private bufferOf(ring: number, head: number): number {

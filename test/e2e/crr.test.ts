@@ -1,6 +1,7 @@
 /** Connections by the thousand, end to end. */
 import { describe, expect, it } from 'vitest';
-import { LoadedNetwork, eventually, openDescriptors } from './loadedNetwork.js';
+import { openDescriptors } from '../native/support.js';
+import { LoadedNetwork, eventually } from './loadedNetwork.js';
 
 const SHAPES = [
   { workers: 1, queues: 1 },

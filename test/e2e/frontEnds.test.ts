@@ -3,7 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { GuestProcess } from './children.js';
 import type { Load } from './loadedNetwork.js';
-import { LoadedNetwork, eventually, mappedMemoryFiles, openDescriptors } from './loadedNetwork.js';
+import { mappingsOf, openDescriptors } from '../native/support.js';
+import { LoadedNetwork, eventually } from './loadedNetwork.js';
 
 const MIB = 2 ** 20;
 const SHAPES = [
@@ -14,7 +15,7 @@ const SHAPES = [
 describe.each(SHAPES)('$workers workers, $queues queue pairs', ({ workers, queues }) => {
   it('20 front ends that leave in mid-transfer leave nothing behind', async () => {
     await using host = await LoadedNetwork.start({ workers, queues });
-    const before = { descriptors: openDescriptors(), mappings: mappedMemoryFiles() };
+    const before = { descriptors: openDescriptors(), mappings: mappingsOf('') };
     for (let n = 0; n < 20; n++) {
       const kind = n % 2 === 0 ? 'upload' : 'download';
       await using load = await host.load({ workload: { kind, flows: 4, hopMs: 3 } });
@@ -22,7 +23,7 @@ describe.each(SHAPES)('$workers workers, $queues queue pairs', ({ workers, queue
     }
     await eventually(() => host.flows === 0 && !connected(host), 'flows end');
     await eventually(() => openDescriptors() <= before.descriptors, 'descriptors are closed');
-    expect(mappedMemoryFiles()).toBe(before.mappings);
+    expect(mappingsOf('')).toBe(before.mappings);
     expect(host.deaths).toBe(0);
   });
 
@@ -31,7 +32,7 @@ describe.each(SHAPES)('$workers workers, $queues queue pairs', ({ workers, queue
     ['killed after they truncated their memory in mid-transfer', 'truncate'],
   ] as const)('front ends that are %s leave nothing behind', async (_, act) => {
     await using host = await LoadedNetwork.start({ workers, queues });
-    const before = { descriptors: openDescriptors(), mappings: mappedMemoryFiles() };
+    const before = { descriptors: openDescriptors(), mappings: mappingsOf('') };
     for (let n = 0; n < 4; n++) {
       await using guest = await GuestProcess.start(host.path, queues, act);
       if (act === 'truncate') await guest.line();
@@ -40,7 +41,7 @@ describe.each(SHAPES)('$workers workers, $queues queue pairs', ({ workers, queue
     }
     await eventually(() => host.flows === 0 && !connected(host), 'flows end');
     await eventually(() => openDescriptors() <= before.descriptors, 'descriptors are closed');
-    expect(mappedMemoryFiles()).toBe(before.mappings);
+    expect(mappingsOf('')).toBe(before.mappings);
     await using load = await host.load();
     await load.more(500);
     load.expectClean();

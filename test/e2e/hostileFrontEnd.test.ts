@@ -1,6 +1,5 @@
 /** Hostile front ends and hostile rings against a whole network, its workers included: nothing dies, nothing leaks. */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -14,6 +13,7 @@ import { ATTACKS, WRONG_SIZES, disarm, guest } from '../device/vhostUser/attacks
 import * as fe from '../device/vhostUser/frontEnd.js';
 import { ENGINE } from '../engineUnderTest.js';
 import { bringUp, obeyed, startRing } from '../device/vhostUser/harness.js';
+import { fillAndBlock } from '../native/support.js';
 
 const RING_SIZE = 256;
 const folder = mkdtempSync(join(tmpdir(), 'slipway-hostile-'));
@@ -94,12 +94,6 @@ describe('rings full of noise (virtio 1.2 §2.7)', () => {
     await behaves();
   }, 120_000);
 });
-
-/** Fills an eventfd and makes it blocking: a child's standard descriptors are, and O_NONBLOCK is shared with it. */
-function fillAndBlock(fd: number): void {
-  writeSync(fd, new Uint8Array(BigUint64Array.of(2n ** 64n - 2n).buffer));
-  spawnSync('true', { stdio: [fd, 'ignore', 'ignore'] });
-}
 
 describe('eventfds that a front end has filled, and made blocking after it handed them over', () => {
   it('keep neither a worker nor the control plane', async () => {

@@ -16,6 +16,7 @@ import * as fe from '../device/vhostUser/frontEnd.js';
 import { bringUp, obeyed, startRing } from '../device/vhostUser/harness.js';
 import { PORT_BASE, connectDriver } from './guest.js';
 import { Load } from './loadedNetwork.js';
+import { until } from '../until.js';
 
 const MIB = 2 ** 20;
 const TIB = 2 ** 40;
@@ -87,10 +88,6 @@ async function connected(): Promise<fe.FrontEnd> {
   const frontEnd = await reach();
   await bringUp(frontEnd, guest);
   return frontEnd;
-}
-
-async function eventuallyAtMost(most: number, count: () => number): Promise<void> {
-  while (count() > most) await delay(20);
 }
 
 /** Sends a table of regions and waits for the answer, whatever it is. */
@@ -352,8 +349,8 @@ describe('a front end with', () => {
       await attack();
       await served();
       expect(serve.child.exitCode).toBeNull();
-      await eventuallyAtMost(before.descriptors, descriptors);
-      await eventuallyAtMost(before.mappings, mappings);
+      await until(() => descriptors() <= before.descriptors);
+      await until(() => mappings() <= before.mappings);
     },
     HANG,
   );

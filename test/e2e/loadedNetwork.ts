@@ -1,5 +1,5 @@
 /** A network and servers to reach through it, in this process, and load drivers that play its guests. Workers load from dist/. */
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -28,18 +28,6 @@ export async function eventually(condition: () => boolean, what: string): Promis
     if (performance.now() > deadline) expect.fail(`in vain: ${what}`);
     await delay(POLL_MS);
   }
-}
-
-/** Open descriptors of this process. */
-export function openDescriptors(): number {
-  return readdirSync('/proc/self/fd').length;
-}
-
-/** Mappings of shared memory files in this process: guests'. */
-export function mappedMemoryFiles(): number {
-  return readFileSync('/proc/self/maps', 'utf8')
-    .split('\n')
-    .filter((line) => line.includes('/memfd:')).length;
 }
 
 /** A driver whose counts begin now. */

@@ -9,7 +9,8 @@ import { Network } from '../../src/network.js';
 import { ENGINE } from '../engineUnderTest.js';
 import { GuestProcess, NetworkProcess } from './children.js';
 import { PORT_BASE } from './guest.js';
-import { LoadedNetwork, eventually, openDescriptors } from './loadedNetwork.js';
+import { openDescriptors } from '../native/support.js';
+import { LoadedNetwork, eventually } from './loadedNetwork.js';
 
 const MIB = 2 ** 20;
 const SHAPE = { engine: ENGINE, workers: 2, queues: 2 };

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { writeSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { addon } from '../../src/native/addon.js';
@@ -11,9 +10,10 @@ import {
   EPOLLOUT,
   EPOLLRDHUP,
   exitOf,
+  fillAndBlock,
   startWorker,
-  until,
 } from './support.js';
+import { until } from '../until.js';
 
 const EEXIST = 17;
 const ENOENT = 2;
@@ -51,13 +51,6 @@ describe('eventfd', () => {
     expect(addon.eventfdDrain(fd)).toBe(-EAGAIN);
   });
 });
-
-/** Fills an eventfd and makes it blocking: a child's standard descriptors are, and O_NONBLOCK is shared with it. */
-function fillAndBlock(fd: number): void {
-  const most = new Uint8Array(BigUint64Array.of(2n ** 64n - 2n).buffer);
-  writeSync(fd, most);
-  spawnSync('true', { stdio: [fd, 'ignore', 'ignore'] });
-}
 
 describe('an eventfd that is full', () => {
   it('takes no more: EAGAIN', () => {

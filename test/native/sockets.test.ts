@@ -12,10 +12,10 @@ import {
   LOOPBACK,
   MSG_PEEK,
   tcpPair,
-  until,
   whenReady,
   type TcpPair,
 } from './support.js';
+import { until } from '../until.js';
 
 const { iovecs } = bindScratch();
 const { region, buffer } = addon.createRegion(1 << 20);

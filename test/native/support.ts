@@ -1,13 +1,13 @@
 /** What the addon's tests share: scratch, TCP pairs, waiting, and code that runs in a child process or a worker. */
-import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { readFileSync, readdirSync, writeSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { addon } from '../../src/native/addon.js';
 import { packageRoot } from '../../src/packageRoot.js';
+import { until } from '../until.js';
 
 export const EINVAL = 22;
 export const EAGAIN = 11;
@@ -32,21 +32,18 @@ export function bindScratch(triples = 64): { iovecs: Uint32Array; events: Int32A
   return { iovecs, events, clock };
 }
 
-/** Polls until `probe` gives something else than undefined; a test's time limit ends a hang. */
-export async function until<T>(probe: () => T | undefined): Promise<T> {
-  for (;;) {
-    const found = probe();
-    if (found !== undefined) return found;
-    await sleep(1);
-  }
-}
-
 /** A call again until it gives something else than -EAGAIN. */
 export function whenReady(call: () => number): Promise<number> {
   return until(() => {
     const result = call();
     return result === -EAGAIN ? undefined : result;
   });
+}
+
+/** Fills an eventfd and makes it blocking: a child's standard descriptors are, and O_NONBLOCK is shared with it. */
+export function fillAndBlock(fd: number): void {
+  writeSync(fd, new Uint8Array(BigUint64Array.of(2n ** 64n - 2n).buffer));
+  spawnSync('true', { stdio: [fd, 'ignore', 'ignore'] });
 }
 
 export interface TcpPair {
@@ -81,10 +78,15 @@ export async function tcpPair(): Promise<TcpPair> {
   };
 }
 
-/** How many mappings of this process /proc/self/maps shows under the memfd's name. */
+/** Mappings in this process of memfds whose names begin so. */
 export function mappingsOf(name: string): number {
   const maps = readFileSync('/proc/self/maps', 'utf8');
-  return maps.split('\n').filter((line) => line.includes(`memfd:${name}`)).length;
+  return maps.split('\n').filter((line) => line.includes(`/memfd:${name}`)).length;
+}
+
+/** Open descriptors of this process. */
+export function openDescriptors(): number {
+  return readdirSync('/proc/self/fd').length;
 }
 
 /** Whether the descriptor is open in this process. */

@@ -3,7 +3,8 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { addon } from '../../src/native/addon.js';
 import { probeUring } from '../../workers/engine/chooseEngine.js';
-import { EINVAL, exitOf, startWorker, until } from './support.js';
+import { EINVAL, exitOf, startWorker } from './support.js';
+import { until } from '../until.js';
 
 const [ENTRIES, COMPLETIONS] = [8, 16];
 const COMPLETIONS_AT = ENTRIES * 16;
@@ -135,7 +136,7 @@ describe.skipIf(probeUring() !== undefined)('uring', () => {
       Atomics.store(gate, 0, 1);
       Atomics.notify(gate, 0);
       await ended;
-      await until(() => (rings() === before ? true : undefined));
+      await until(() => rings() === before);
     }
   });
 });

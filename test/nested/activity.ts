@@ -1,7 +1,7 @@
 /** What inside/kvmTrace.ts tells of KVM, as it comes out of level 1. */
 import { z } from 'zod';
 
-const countsSchema = z.record(z.string(), z.number());
+export const countsSchema = z.record(z.string(), z.number());
 
 export const activitySchema = z.object({
   requests: countsSchema,

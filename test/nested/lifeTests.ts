@@ -2,14 +2,12 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { crrRunSchema } from '../../bench/crr/result.js';
-import { activitySchema } from './activity.js';
+import { activitySchema, countsSchema } from './activity.js';
 import { inLevel1 } from './level1.js';
 import { VMMS } from './vmms.js';
 
 /** For hangs: two guests boot one after the other, and node itself runs emulated. */
 const HANG = 600_000;
-
-const countsSchema = z.record(z.string(), z.number());
 
 const lifeSchema = z.object({
   first: z.object({

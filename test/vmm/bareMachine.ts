@@ -2,17 +2,14 @@
 import { x86_64Machine } from '../../arch/x86_64/machine.js';
 import { addon } from '../../src/native/addon.js';
 import { Machine, type MachineOptions } from '../../src/vmm/machine.js';
+import { until } from '../until.js';
 
 export interface BareMachine {
   readonly machine: Machine;
   /** All that the guest wrote so far. */
   text(): string;
   /** Waits until the guest has written that. */
-  said(text: string): Promise<void>;
-}
-
-export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+  said(text: string): Promise<boolean>;
 }
 
 /** It stands still; with 2 vCPUs and 16 MiB of memory if not said otherwise. */

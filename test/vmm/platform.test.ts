@@ -4,7 +4,7 @@ import { addon } from '../../src/native/addon.js';
 import { KVM_CAP, type Message, type Route, type Vm } from '../../src/vmm/kvm.js';
 import { choosePaths } from '../../src/vmm/eventPaths.js';
 import { GsiTable, KvmPlatform } from '../../src/vmm/platform.js';
-import { until } from '../native/support.js';
+import { until } from '../until.js';
 
 const REFUSED = 0x1_0000_0000n;
 const FIXED: readonly Route[] = [{ kind: 'irqchip', gsi: 9, chip: 2, pin: 9 }];
@@ -141,7 +141,7 @@ describe('without irqfd', () => {
     try {
       messages.connect(0, REFUSED, 0x41);
       addon.eventfdSignal(messages.eventfd(0));
-      await until(() => (gsis.counts.lostMessages === 1 ? true : undefined));
+      await until(() => gsis.counts.lostMessages === 1);
       messages.disconnect(0);
       addon.eventfdSignal(messages.eventfd(0));
       // It waited while the vector was disconnected, and goes out at once.
@@ -161,7 +161,7 @@ describe('without irqfd', () => {
       addon.eventfdSignal(messages.eventfd(0));
       expect(() => messages.connect(0, REFUSED, 0x41)).not.toThrow();
       addon.eventfdSignal(messages.eventfd(0));
-      await until(() => (gsis.counts.lostMessages === 2 ? true : undefined));
+      await until(() => gsis.counts.lostMessages === 2);
     } finally {
       device.close();
     }

@@ -12,14 +12,12 @@ import {
   VIRTIO_CONSOLE_F_MULTIPORT,
 } from '../../../device/console.js';
 import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_VERSION_1 } from '../../../device/features.js';
-import { until as untilFound } from '../../native/support.js';
 import { BUFFER, ConsoleGuest, INDIRECT, SIZE } from './consoleGuest.js';
 import { NUM_QUEUES, QUEUE_SELECT, QUEUE_SIZE } from './pciDriver.js';
+import { until } from '../../until.js';
 
 const ALL = VIRTIO_F_VERSION_1 | VIRTIO_CONSOLE_F_MULTIPORT | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC;
 const NEEDS_RESET = 64;
-
-const until = (condition: () => boolean): Promise<boolean> => untilFound(() => condition() || undefined);
 
 let guest: ConsoleGuest;
 beforeEach(() => {

@@ -4,7 +4,7 @@
  */
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { openFds } from '../vhostUser/frontEnd.js';
+import { openDescriptors } from '../../native/support.js';
 import { ECAM, Harness, MEMORY, PCI_HOLE, place } from './harness.js';
 import { type PciDriver, SLOT } from './pciDriver.js';
 
@@ -119,7 +119,7 @@ function readEverything({ bus, driver }: { bus: Harness['bus']; driver: PciDrive
 it('rubbish in every register never breaks the device beyond a reset', async () => {
   await using warmUp = await Harness.open();
   readEverything(warmUp);
-  const before = openFds();
+  const before = openDescriptors();
   let ran = 0;
   let needed = 0;
   await fc.assert(
@@ -153,7 +153,7 @@ it('rubbish in every register never breaks the device beyond a reset', async () 
     }),
     { numRuns: 400 },
   );
-  expect(openFds()).toBe(before);
+  expect(openDescriptors()).toBe(before);
   expect(ran).toBeGreaterThan(100);
   expect(needed).toBeGreaterThan(10);
 });

@@ -6,10 +6,10 @@ import {
   VIRTIO_NET_F_CTRL_VQ,
   VIRTIO_NET_F_MQ,
 } from '../../../device/features.js';
-import { until } from '../../native/support.js';
 import { CONFIG, PciFront } from '../fronts.js';
 import { CONTROL } from '../queueGuest.js';
 import * as pci from './pciDriver.js';
+import { until } from '../../until.js';
 
 const OK = { ack: 0, used: 1, touched: false };
 const FEATURES = PCI_DEVICE_FEATURES & ~VIRTIO_F_EVENT_IDX;
@@ -51,7 +51,7 @@ describe.each([1, 2])('two pairs on %i workers', (workers) => {
   it('P9 B4 without MSI-X it comes by the line and ISR', async () => {
     await using guest = await front.open({ features: FEATURES, msix: false });
     expect(await guest.askOn(0)).toEqual([0]);
-    await until(() => (guest.platform.asserted ? true : undefined));
+    await until(() => guest.platform.asserted);
     expect([guest.driver.isr(), guest.platform.asserted]).toEqual([1, false]);
   });
 
@@ -81,14 +81,14 @@ describe.each([1, 2])('two pairs on %i workers', (workers) => {
     await new Promise((resolve) => setTimeout(resolve, 5));
     expect(guest.queues[1]!.usedCount()).toBe(0);
     await guest.driver.setStatus(15);
-    await until(() => (guest.queues[1]!.usedCount() === 1 ? true : undefined));
+    await until(() => guest.queues[1]!.usedCount() === 1);
   });
 
   it("S7 a driver that breaks a ring's rules is told NEEDS_RESET; other queues go on; a reset cures it", async () => {
     await using guest = await front.open({ features: FEATURES });
     guest.platform.messages.take();
     guest.breakRing(3);
-    await until(() => ((guest.driver.status & 64) !== 0 ? true : undefined));
+    await until(() => (guest.driver.status & 64) !== 0);
     expect(guest.warnings.at(-1)).toMatch(/queue 3 is stopped: the available index/);
     expect(guest.platform.messages.take().map(({ data }) => data)).toEqual([0x40]);
     expect(await guest.askOn(0)).toEqual([0]);

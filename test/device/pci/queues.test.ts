@@ -2,9 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import { VIRTIO_F_RING_RESET, VIRTIO_F_VERSION_1, VIRTIO_NET_F_CTRL_VQ } from '../../../device/features.js';
 import { addon } from '../../../src/native/addon.js';
-import { until } from '../../native/support.js';
 import { Harness, place } from './harness.js';
 import * as pci from './pciDriver.js';
+import { until } from '../../until.js';
 
 /** Whether an eventfd is signalled; clears it. */
 const signalled = (fd: number): boolean => addon.eventfdDrain(fd) === 0;
@@ -176,7 +176,7 @@ describe('§4.1.4.5 ISR and INTx', () => {
     const { driver, dataPlane, platform } = harness;
     await harness.bringUp([0, 1], { msix: false });
     addon.eventfdSignal(dataPlane.running.get(1)!.callFd);
-    await until(() => (platform.asserted ? true : undefined));
+    await until(() => platform.asserted);
     expect(driver.config(6, 2) & 8).toBe(8);
     expect([driver.isr(), platform.asserted, driver.isr(), driver.config(6, 2) & 8]).toEqual([1, false, 0, 0]);
   });

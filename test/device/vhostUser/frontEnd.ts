@@ -2,7 +2,6 @@
  * The front end's side of a vhost-user connection, for tests: sends what it is told, right or wrong, and reads replies.
  * It knows the wire format by itself, so that a mistake in the back end's codecs can't cancel itself out.
  */
-import { readdirSync } from 'node:fs';
 import { addon } from '../../../src/native/addon.js';
 
 export const GET_FEATURES = 1;
@@ -102,11 +101,6 @@ export function message(
   size = payload.length,
 ): Uint8Array {
   return concat(new Uint8Array(Uint32Array.of(request, flags, size).buffer), payload);
-}
-
-/** Number of descriptors that this process has open. */
-export function openFds(): number {
-  return readdirSync('/proc/self/fd').length;
 }
 
 export class FrontEnd {

@@ -4,6 +4,7 @@ import { afterAll, expect, test } from 'vitest';
 import { disarm, guest, shrunk } from './attacks.js';
 import * as fe from './frontEnd.js';
 import { Harness, OFFERED } from './harness.js';
+import { openDescriptors } from '../../native/support.js';
 
 afterAll(disarm);
 
@@ -82,7 +83,7 @@ test('random conversations never break the contract with the data plane, and lea
   let started = 0;
   await fc.assert(
     fc.asyncProperty(conversation, fc.boolean(), async (steps, forgiving) => {
-      const before = fe.openFds();
+      const before = openDescriptors();
       harness.device.calls.length = harness.warnings.length = 0;
       const frontEnd = harness.connect();
       frontEnd.send(fe.SET_PROTOCOL_FEATURES, fe.u64(fe.PROTOCOL_F_REPLY_ACK));
@@ -98,7 +99,7 @@ test('random conversations never break the contract with the data plane, and lea
       );
       expect(breaches.filter((text) => !text.includes('bytes of a file'))).toEqual([]);
       expect(harness.device.running.size).toBe(0);
-      expect(fe.openFds()).toBe(before);
+      expect(openDescriptors()).toBe(before);
     }),
     { numRuns: 300 },
   );

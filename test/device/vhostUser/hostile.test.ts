@@ -7,6 +7,7 @@ import { addon } from '../../../src/native/addon.js';
 import { ATTACKS, disarm, guest, MIB, WRONG_SIZES } from './attacks.js';
 import * as fe from './frontEnd.js';
 import { bringUp, Harness, startRing } from './harness.js';
+import { openDescriptors } from '../../native/support.js';
 
 const { region } = guest;
 const BASE = region.userAddress;
@@ -22,7 +23,7 @@ afterAll(() => {
 
 /** Runs an attack on a connection to a server of its own, then checks what must hold after every attack. */
 async function survives(attack: (frontEnd: fe.FrontEnd, harness: Harness) => Promise<void>): Promise<void> {
-  const before = fe.openFds();
+  const before = openDescriptors();
   await using harness = Harness.started();
   const frontEnd = harness.connect();
   await attack(frontEnd, harness);
@@ -34,7 +35,7 @@ async function survives(attack: (frontEnd: fe.FrontEnd, harness: Harness) => Pro
   expect(harness.device.enabled.get(0)).toBe(true);
   await harness.leave(next);
   await harness.server.close();
-  expect(fe.openFds()).toBe(before);
+  expect(openDescriptors()).toBe(before);
   expect(rejections).toEqual([]);
 }
 
@@ -43,11 +44,11 @@ describe.each([...ATTACKS, ...WRONG_SIZES])('$name', ({ request, payload, fds, s
     survives(async (frontEnd, harness) => {
       await bringUp(frontEnd, guest);
       const calls = harness.device.calls.length;
-      const kept = fe.openFds();
+      const kept = openDescriptors();
       expect(await frontEnd.ack(request, payload, fds)).toBe(1n);
       expect(harness.warnings).toEqual([expect.stringContaining(says)]);
       expect(harness.device.calls).toHaveLength(calls);
-      expect(fe.openFds()).toBe(kept);
+      expect(openDescriptors()).toBe(kept);
       await frontEnd.settled();
     }));
 
@@ -142,12 +143,12 @@ describe('messages whose frame is wrong end the connection, answer asked for or 
   test('a descriptor with every byte: at most 64 are held', () =>
     survives(async (frontEnd, harness) => {
       await frontEnd.settled();
-      const held = fe.openFds();
+      const held = openDescriptors();
       let most = 0;
       for (const byte of fe.message(fe.SET_MEM_TABLE, new Uint8Array(2056))) {
         if (!frontEnd.sendBytes(Uint8Array.of(byte), [guest.memory, guest.kick])) break;
         await new Promise((resolve) => setImmediate(resolve));
-        most = Math.max(most, fe.openFds() - held);
+        most = Math.max(most, openDescriptors() - held);
       }
       await harness.idle();
       expect(most).toBeLessThanOrEqual(66);

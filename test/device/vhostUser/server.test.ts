@@ -7,6 +7,8 @@ import { VhostUserSocketError } from '../../../device/vhostUser/errors.js';
 import { addon } from '../../../src/native/addon.js';
 import * as fe from './frontEnd.js';
 import { bringUp, Harness } from './harness.js';
+import { openDescriptors } from '../../native/support.js';
+import { until } from '../../until.js';
 
 /** The typed error that `start` throws. */
 function startFailure(harness: Harness): VhostUserSocketError {
@@ -22,7 +24,7 @@ function startFailure(harness: Harness): VhostUserSocketError {
 test('a hundred front ends in a row find the device as the first did, and no descriptor is left', async () => {
   await using harness = Harness.started();
   const guest = new fe.Guest();
-  const before = fe.openFds();
+  const before = openDescriptors();
   for (let round = 0; round < 100; round++) {
     const frontEnd = harness.connect();
     await bringUp(frontEnd, guest);
@@ -30,7 +32,7 @@ test('a hundred front ends in a row find the device as the first did, and no des
     await harness.leave(frontEnd);
     expect(harness.device.memory).toEqual([]);
   }
-  expect(fe.openFds()).toBe(before);
+  expect(openDescriptors()).toBe(before);
   expect(harness.warnings).toEqual([]);
   guest.close();
 });
@@ -64,7 +66,7 @@ test('a front end that comes while much is left to release waits as long as that
 
 test('front ends that say nothing keep nobody waiting', async () => {
   await using harness = Harness.started();
-  const before = fe.openFds();
+  const before = openDescriptors();
   const silent: fe.FrontEnd[] = [];
   for (let n = 0; n < 200; n++) {
     silent.push(fe.FrontEnd.connect(harness.path));
@@ -77,13 +79,13 @@ test('front ends that say nothing keep nobody waiting', async () => {
   const last = harness.connect();
   await last.settled();
   await harness.leave(last);
-  while (fe.openFds() > before) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => openDescriptors() <= before);
   expect(harness.warnings).toEqual([]);
 });
 
 test('a front end that says half a word loses its place to one that waits', async () => {
   await using harness = Harness.started();
-  const before = fe.openFds();
+  const before = openDescriptors();
   const halting = harness.connect();
   halting.sendBytes(fe.message(fe.GET_FEATURES).subarray(0, 6), [halting.fd]);
   const next = harness.connect();
@@ -92,7 +94,7 @@ test('a front end that says half a word loses its place to one that waits', asyn
   expect(harness.warnings).toEqual([expect.stringContaining("didn't finish its first message")]);
   halting.close();
   await harness.leave(next);
-  expect(fe.openFds()).toBe(before);
+  expect(openDescriptors()).toBe(before);
 });
 
 test('a front end that comes behind many that spoke and left is served all the same', async () => {
@@ -122,7 +124,7 @@ test('a second front end is refused with one line while the first stays', async 
   await using harness = Harness.started();
   const first = harness.connect();
   await first.settled();
-  const before = fe.openFds();
+  const before = openDescriptors();
   for (let n = 0; n < 20; n++) {
     const other = fe.FrontEnd.connect(harness.path);
     other.send(fe.GET_FEATURES);
@@ -131,7 +133,7 @@ test('a second front end is refused with one line while the first stays', async 
   }
   await first.settled();
   expect(harness.warnings).toEqual([expect.stringContaining('refused another front end')]);
-  expect(fe.openFds()).toBeLessThanOrEqual(before + 2);
+  expect(openDescriptors()).toBeLessThanOrEqual(before + 2);
   await harness.leave(first);
 });
 
@@ -195,7 +197,7 @@ test('a file that is no socket is left alone', async () => {
 test('a path that is too long, a missing folder, a file in place of a folder: a typed error each, and no descriptor left', async () => {
   await using home = new Harness();
   writeFileSync(join(home.folder, 'file'), '');
-  const before = fe.openFds();
+  const before = openDescriptors();
   const cases: [path: string, code: string, words: string][] = [
     [join(home.folder, 'x'.repeat(120)), 'ENAMETOOLONG', 'at most 107 bytes'],
     [join(home.folder, 'missing', 'socket'), 'ENOENT', 'does not exist'],
@@ -208,7 +210,7 @@ test('a path that is too long, a missing folder, a file in place of a folder: a 
     expect(failure.message).toContain(words);
     expect(failure.message).not.toContain('\n');
   }
-  expect(fe.openFds()).toBe(before);
+  expect(openDescriptors()).toBe(before);
 });
 
 test('a folder that may not be written: a typed error', async () => {
@@ -258,7 +260,7 @@ test('out of descriptors at accept: the server waits, does not spin, and serves 
 test('client mode: connects to a front end that listens, and again when it comes back', async () => {
   await using harness = Harness.started({ mode: 'client' });
   expect(harness.infos).toEqual([expect.stringContaining('waiting for a front end')]);
-  const before = fe.openFds();
+  const before = openDescriptors();
   for (let round = 0; round < 2; round++) {
     const listener = addon.unixListen(harness.path);
     const frontEnd = new fe.FrontEnd(await acceptOne(listener));
@@ -266,9 +268,9 @@ test('client mode: connects to a front end that listens, and again when it comes
     addon.close(listener);
     unlinkSync(harness.path);
     frontEnd.close();
-    while (harness.server.connected) await new Promise((resolve) => setTimeout(resolve, 5));
+    await until(() => !harness.server.connected);
   }
-  expect(fe.openFds()).toBe(before);
+  expect(openDescriptors()).toBe(before);
   expect(harness.warnings).toEqual([]);
 });
 
@@ -283,10 +285,9 @@ test('client mode: closes while it waits for a front end', async () => {
   expect(harness.server.connected).toBe(false);
 });
 
-async function acceptOne(listener: number): Promise<number> {
-  for (;;) {
+function acceptOne(listener: number): Promise<number> {
+  return until(() => {
     const fd = addon.unixAccept(listener);
-    if (fd >= 0) return fd;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+    return fd >= 0 && fd;
+  });
 }

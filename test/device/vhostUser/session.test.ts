@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { addon } from '../../../src/native/addon.js';
 import * as fe from './frontEnd.js';
 import { bringUp, CONFIG, Harness, OFFERED, qemuInit, qemuStart, startRing } from './harness.js';
+import { openDescriptors } from '../../native/support.js';
 
 let harness: Harness;
 let guest: fe.Guest;
@@ -373,9 +374,9 @@ describe('memory regions', () => {
 
   test('REM_MEM_REG with a descriptor, as front ends of old send it, closes it', async () => {
     await bringUp(frontEnd, guest);
-    const before = fe.openFds();
+    const before = openDescriptors();
     expect(await frontEnd.ack(fe.REM_MEM_REG, fe.singleRegion(guest.region), [guest.memory])).toBe(0n);
-    expect(fe.openFds()).toBe(before - 1);
+    expect(openDescriptors()).toBe(before - 1);
   });
 
   test('a ring whose region goes away pauses, and goes on when it comes back', async () => {
@@ -401,10 +402,10 @@ describe('memory regions', () => {
     ['SET_MEM_TABLE', fe.SET_MEM_TABLE, fe.memoryTable([second])],
   ])('%s of memory that the data plane cannot map is refused, and changes nothing', async (_name, request, payload) => {
     await bringUp(frontEnd, guest);
-    const before = fe.openFds();
+    const before = openDescriptors();
     harness.device.failNext = 'setMemory';
     expect(await frontEnd.ack(request, payload, [guest.memory])).toBe(1n);
-    expect(fe.openFds()).toBe(before);
+    expect(openDescriptors()).toBe(before);
     expect(harness.device.memory.map((region) => region.guestAddress)).toEqual([0x4000_0000]);
     expect(harness.device.enabled.get(0)).toBe(true);
     expect(await frontEnd.ack(request, payload, [guest.memory])).toBe(0n);

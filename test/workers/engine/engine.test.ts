@@ -4,8 +4,9 @@ import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { addon } from '../../../src/native/addon.js';
 import { EAGAIN, EINPROGRESS, EPOLLERR, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../../../workers/engine/engine.js';
-import { ECONNREFUSED, LOOPBACK, isOpen, until } from '../../native/support.js';
+import { ECONNREFUSED, LOOPBACK, isOpen } from '../../native/support.js';
 import { ENGINES, EngineUnderTest, type Event } from './engines.js';
+import { until } from '../../until.js';
 
 const [TOKEN, GENERATION] = [7, 0x3fffffff];
 
@@ -171,7 +172,7 @@ describe.each(ENGINES)('%s engine', (name) => {
       peer.write(text);
       const event = await eventWith(EPOLLIN);
       expect(event.bits & (EPOLLRDHUP | EPOLLERR)).toBe(0);
-      await until(() => (String(t.peek(fd, 100)).endsWith(text) ? true : undefined));
+      await until(() => String(t.peek(fd, 100)).endsWith(text));
       t.wait(0);
     }
     expect(t.peek(fd, 100)).toBe('onetwothree');
@@ -196,7 +197,7 @@ describe.each(ENGINES)('%s engine', (name) => {
   it('reports that a full socket takes more again', async () => {
     const { fd, peer } = await connected();
     const chunk = 'x'.repeat(65_536);
-    await until(() => (t.send(fd, chunk) === -EAGAIN ? true : undefined));
+    await until(() => t.send(fd, chunk) === -EAGAIN);
     t.wait(0);
     peer.resume();
     await eventWith(EPOLLOUT);
@@ -206,7 +207,7 @@ describe.each(ENGINES)('%s engine', (name) => {
   it('discards in order with peeks', async () => {
     const { fd, peer } = await connected();
     peer.write('abcdefgh');
-    await until(() => (t.peek(fd, 100) === 'abcdefgh' ? true : undefined));
+    await until(() => t.peek(fd, 100) === 'abcdefgh');
     t.engine.discard(fd, 3);
     expect(t.peek(fd, 2)).toBe('de');
     t.engine.setPeekOffset(fd, 1);
@@ -246,7 +247,7 @@ describe.each(ENGINES)('%s engine', (name) => {
   it('never takes one descriptor for an earlier one of its number', async () => {
     const { fd, peer } = await connected();
     peer.write('late');
-    await until(() => (t.peek(fd, 4) === 'late' ? true : undefined));
+    await until(() => t.peek(fd, 4) === 'late');
     t.engine.close(fd);
     const next = eventfd();
     t.engine.watchEventfd(next, -9, 9);
