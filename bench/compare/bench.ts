@@ -18,7 +18,7 @@ export interface CompareOptions {
   readonly portBase: number;
   /** Runs of an earlier call, which are not run again. */
   readonly earlier: readonly CompareRun[];
-  /** No further run is begun after so many seconds. */
+  /** After the first, no further run is begun after so many seconds. */
   readonly forSeconds: number;
   /** How this was called, for the report. */
   readonly command: string;
@@ -47,8 +47,9 @@ export async function benchCompare(
 ): Promise<CompareReport> {
   const comparison = new Comparison(options);
   const deadline = performance.now() + 1000 * options.forSeconds;
-  for (let wanted = comparison.next(); wanted !== undefined; wanted = comparison.next()) {
-    if (signal?.aborted || performance.now() >= deadline) return comparison.report(false);
+  for (let wanted = comparison.next(), begun = 0; wanted !== undefined; wanted = comparison.next(), begun++) {
+    const late = begun > 0 && performance.now() >= deadline;
+    if (signal?.aborted || late) return comparison.report(false);
     const { contender, load, round } = wanted;
     const startedAt = new Date().toISOString();
     let said: string;

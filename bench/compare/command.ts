@@ -53,7 +53,7 @@ export function registerCompare(bench: Command): void {
     .option('--warmup <s>', 'time before that', number(0, 600), 1)
     .option('-p, --port <n>', "the servers' first port", integer(1, 65_500), 18_000)
     .addOption(congestionOption())
-    .option('--for <s>', 'begin no further run after so many seconds', number(0, 1e6), Infinity)
+    .option('--for <s>', 'begin no further run after so many seconds, but one', number(0, 1e6), Infinity)
     .option('--resume', 'go on with the report of --json')
     .option('--json <file>', 'write the report as JSON, after each run')
     .option('--html <file>', 'write it as one page with charts');

@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { crrRunSchema } from '../../bench/crr/result.js';
 import { activitySchema, countsSchema } from './activity.js';
+import type { Vmm } from './inside/guest.js';
 import { inLevel1 } from './level1.js';
 import { VMMS } from './vmms.js';
 
@@ -29,8 +30,8 @@ const lifeSchema = z.object({
 
 type Life = z.infer<typeof lifeSchema>;
 
-export function describeLife(cpus: number): void {
-  describe.each(VMMS)(`level 2 with ${cpus} vCPUs, VMM %s, on true KVM`, (vmm) => {
+export function describeLife(cpus: number, vmms: readonly Vmm[] = VMMS): void {
+  describe.each(vmms)(`level 2 with ${cpus} vCPUs, VMM %s, on true KVM`, (vmm) => {
     let life: Life;
 
     beforeAll(async () => {
