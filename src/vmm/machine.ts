@@ -115,12 +115,12 @@ export class Machine implements AsyncDisposable {
     try {
       if (this.#vm.extension(KVM_CAP.IMMEDIATE_EXIT) === 0) throw new KvmError('this KVM is older than Linux 4.12');
       arch.prepareVm(this.#vm);
+      this.#gsis = new GsiTable(this.#vm, arch.routes, (gsi) => arch.lineNumber(gsi));
     } catch (error) {
       this.#vm.close();
       if (error instanceof SlipwayError) throw error;
       throw new KvmError(`this KVM can't make the machine (${describeError(error)}); use QEMU (vmm: qemu)`);
     }
-    this.#gsis = new GsiTable(this.#vm, arch.routes, (gsi) => arch.lineNumber(gsi));
     try {
       this.#paths = choosePaths(this.#vm, arch.consoleGsi, arch.pciMemory.start, options.paths);
     } catch (error) {

@@ -39,7 +39,6 @@ const WRITE = 2;
 const INDIRECT = 4;
 
 export class ModelQueue {
-  kicksWanted = true;
   private lastAvail = 0;
   private used = 0;
   private signalled = 0;
