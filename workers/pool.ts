@@ -4,6 +4,7 @@
  */
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Piscina } from 'piscina';
 import type { DeviceConfig } from '../device/dataPlane.js';
 import { BROKEN_REASONS } from '../device/virtqueue.js';
@@ -45,6 +46,9 @@ import { WorkerEnd } from './workerEnd.js';
 
 /** A worker that dies so often within a minute isn't started again: it would die for ever. */
 const MAX_DEATHS_PER_MINUTE = 20;
+/** How long a successor waits after one that didn't even start, ms: longer after each, twice the time before, up to the second. */
+const RETRY_MS = 20;
+const MAX_RETRY_MS = 3_000;
 
 export interface PoolOptions extends PoolDimensions {
   readonly tcp: Omit<TcpSettings, 'seed' | 'peekOffset'>;
@@ -75,6 +79,8 @@ export class Pool implements DeviceHost {
   private readonly words: Int32Array;
   private lastTicket = 0;
   private closing: Promise<void> | undefined;
+  /** Aborted when nothing is to be started any more. */
+  private readonly retries = new AbortController();
   private readonly stopAtExit = (): void => this.tellToStop();
 
   constructor(private readonly options: PoolOptions) {
@@ -189,6 +195,7 @@ export class Pool implements DeviceHost {
 
   private async shutDown(): Promise<void> {
     process.off('exit', this.stopAtExit);
+    this.retries.abort();
     this.tellToStop();
     await Promise.allSettled(this.workers.map(({ task }) => task));
     this.stuckCalls.close();
@@ -220,6 +227,7 @@ export class Pool implements DeviceHost {
   }
 
   private start(end: WorkerEnd, takeOver: boolean): void {
+    end.cyclesAtStart = this.cyclesOf(end);
     const task: WorkerTask = {
       worker: end.number,
       memory: this.memory,
@@ -248,10 +256,25 @@ export class Pool implements DeviceHost {
     }
     this.options.log.warn(`worker ${end.number} died and is replaced: ${reason}`);
     this.readEvents(end);
+    await this.untilStart(end);
+    if (this.closing !== undefined) return;
     end.takeBackRequests();
     this.start(end, true);
     end.post();
     await end.task;
+  }
+
+  /** A successor that didn't even start is followed by another after a while: a lack of descriptors or memory may pass. */
+  private async untilStart(end: WorkerEnd): Promise<void> {
+    const cycles = this.cyclesOf(end);
+    end.failedStarts = cycles === end.cyclesAtStart ? end.failedStarts + 1 : 0;
+    if (end.failedStarts === 0 || cycles === 0) return; // one that has never run is to be told of at once
+    const wait = Math.min(RETRY_MS * 2 ** end.failedStarts, MAX_RETRY_MS);
+    await delay(wait, undefined, { signal: this.retries.signal }).catch(() => undefined);
+  }
+
+  private cyclesOf({ number }: WorkerEnd): number {
+    return Atomics.load(this.words, number * WORKER_WORDS + HEARTBEAT) >>> 0;
   }
 
   private readEvents(end: WorkerEnd): void {

@@ -34,6 +34,10 @@ export class WorkerEnd {
   task: Promise<void> = Promise.resolve();
   /** When it died within the last minute, ms since 1970. */
   deaths: number[] = [];
+  /** The cycles that its predecessors had done when it was started, modulo 2^32. */
+  cyclesAtStart = 0;
+  /** Starts in a row that came to no cycle. */
+  failedStarts = 0;
   /** Requests that have no place in its ring yet. */
   private readonly waiting: Request[] = [];
   /** Requests in its ring, or consumed but not answered yet, by ticket and in order. */

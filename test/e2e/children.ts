@@ -1,5 +1,5 @@
 /** Processes of the end-to-end tests: guests to be killed, networks that end. */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -63,6 +63,11 @@ export class NetworkProcess extends Child {
     const child = new NetworkProcess(spawn('/bin/sh', args, { stdio: ['pipe', 'pipe', 'ignore'] }));
     await child.line();
     return child;
+  }
+
+  /** From now on it opens no descriptor beyond so many. */
+  limitDescriptors(count: number): void {
+    execFileSync('prlimit', ['--pid', String(this.process.pid), `--nofile=${count}:`]);
   }
 
   say(command: string): void {

@@ -2,15 +2,18 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Command, Status } from '../../bench/driver/control.js';
 import { LoadServers } from '../../bench/load/servers.js';
+import { ENGINE } from '../engineUnderTest.js';
 import { NetworkProcess } from './children.js';
 import { PORT_BASE, connectDriver } from './guest.js';
 import { Load } from './loadedNetwork.js';
 
 const DESCRIPTORS = 160;
 const IDLE = 300;
+const SHORTAGE_MS = 1_000;
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-descriptors-'));
 let servers: LoadServers;
@@ -44,4 +47,21 @@ describe.each([1, 2])('%i workers', (workers) => {
     await load.more(1_000);
     load.expectClean();
   });
+});
+
+it('a worker that dies while there is no descriptor for its successor gets one once there is', async () => {
+  const path = join(folder, 'dying');
+  await using network = await NetworkProcess.start(path, { workers: 1, queues: 1 }, DESCRIPTORS);
+  await using load = new Load(await connectDriver(path, 1, { workload: { kind: 'rr', flows: 8 } }), 1);
+  await load.more(100);
+  network.limitDescriptors(4);
+  network.say('kill 0');
+  // As long as it takes to try in vain as often as a worker may die.
+  await delay(SHORTAGE_MS);
+  const [worker] = (await network.stats()).workers;
+  // An io_uring is a new descriptor; epoll's is the predecessor's.
+  expect(worker?.deaths).toBeGreaterThan(ENGINE === 'epoll' ? 0 : 1);
+  network.limitDescriptors(DESCRIPTORS);
+  await load.more(1_000);
+  load.expectClean();
 });
