@@ -1,7 +1,7 @@
 /** `slipway serve` on hosts that lack something: a reader of its output, room on the disk, descriptors. Guests keep their network. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -28,7 +28,7 @@ async function serving(prepare: string, redirect: string, meanwhile: () => Promi
   child.stdout.resume();
   child.stderr.resume();
   try {
-    while (!existsSync(path)) {
+    while (!listens()) {
       if (child.exitCode !== null) throw new Error(`ended with ${child.exitCode}`);
       await delay(20);
     }
@@ -37,6 +37,17 @@ async function serving(prepare: string, redirect: string, meanwhile: () => Promi
     return await exited;
   } finally {
     child.kill('SIGKILL');
+    rmSync(path, { force: true });
+  }
+}
+
+/** A socket can be seen before anybody listens on it. */
+function listens(): boolean {
+  try {
+    fe.FrontEnd.connect(path).close();
+    return true;
+  } catch {
+    return false;
   }
 }
 
