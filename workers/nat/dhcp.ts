@@ -5,6 +5,45 @@
 
 import { setU16, setU32, u16, u32 } from '../wire/bytes.js';
 import { pseudoHeaderSum, sum16 } from '../wire/checksum.js';
+import {
+  type ClientMessage,
+  ACK,
+  BOOT_REPLY,
+  BROADCAST_ADDRESS,
+  BROADCAST_FLAG,
+  CHADDR,
+  CHADDR_LENGTH,
+  CIADDR,
+  COOKIE,
+  DISCOVER,
+  DOMAIN_NAME,
+  DOMAIN_NAME_SERVER,
+  FLAGS,
+  HARDWARE_ETHERNET,
+  HLEN,
+  HOST_NAME,
+  HTYPE,
+  INFORM,
+  INTERFACE_MTU,
+  LEASE_TIME,
+  MAC_LENGTH,
+  MAGIC_COOKIE,
+  MESSAGE_TYPE,
+  NAK,
+  OFFER,
+  OP,
+  OPTIONS,
+  OptionWriter,
+  REBINDING_TIME,
+  RENEWAL_TIME,
+  REQUEST,
+  ROUTER,
+  SERVER_IDENTIFIER,
+  SUBNET_MASK,
+  XID,
+  YIADDR,
+  parseDhcp,
+} from '../wire/dhcp.js';
 import { ETHERNET_HEADER, ETHERTYPE_IPV4, writeEthernet } from '../wire/ethernet.js';
 import { IPV4_HEADER, PROTOCOL_UDP, destination, headerLength, totalLength, writeIpv4 } from '../wire/ipv4.js';
 import { UDP_HEADER, datagramLength, writeUdp } from '../wire/udp.js';
@@ -14,50 +53,6 @@ const SERVER_PORT = 67;
 const CLIENT_PORT = 68;
 const LIMITED_BROADCAST = -1; // 255.255.255.255
 const BROADCAST_MAC = new Uint8Array(6).fill(0xff);
-
-const BOOT_REQUEST = 1;
-const BOOT_REPLY = 2;
-const HARDWARE_ETHERNET = 1;
-const MAC_LENGTH = 6;
-const BROADCAST_FLAG = 0x8000;
-const MAGIC_COOKIE = 0x63825363;
-
-// Fields of a message, from its first byte (RFC 2131 §2).
-const OP = 0;
-const HTYPE = 1;
-const HLEN = 2;
-const XID = 4;
-const FLAGS = 10;
-const CIADDR = 12;
-const YIADDR = 16;
-const GIADDR = 24;
-const CHADDR = 28;
-const CHADDR_LENGTH = 16;
-const SNAME = 44;
-const FILE = 108;
-const COOKIE = 236;
-const OPTIONS = 240;
-
-// Options (RFC 2132).
-const PAD = 0;
-const SUBNET_MASK = 1;
-const ROUTER = 3;
-const DOMAIN_NAME_SERVER = 6;
-const HOST_NAME = 12;
-const DOMAIN_NAME = 15;
-const INTERFACE_MTU = 26;
-const BROADCAST_ADDRESS = 28;
-const REQUESTED_ADDRESS = 50;
-const LEASE_TIME = 51;
-const OVERLOAD = 52;
-const MESSAGE_TYPE = 53;
-const SERVER_IDENTIFIER = 54;
-const PARAMETER_REQUEST_LIST = 55;
-const MAX_MESSAGE_SIZE = 57;
-const RENEWAL_TIME = 58;
-const REBINDING_TIME = 59;
-const CLIENT_IDENTIFIER = 61;
-const END = 255;
 
 /** What the answers configure, in the order for clients that ask for none (RFC 2132 §3.3: the mask before the router). */
 const PARAMETERS: readonly number[] = [
@@ -72,45 +67,17 @@ const PARAMETERS: readonly number[] = [
   DOMAIN_NAME,
 ];
 
-const NOTHING_REQUESTED = new Uint8Array(0);
-
-const OVERLOADS_FILE = 1;
-const OVERLOADS_SNAME = 2;
-
-// Values of the message type option (RFC 2132 §9.6); no answer is 0, which no message has.
+/** No type of a message. */
 const NO_ANSWER = 0;
-const DISCOVER = 1;
-const OFFER = 2;
-const REQUEST = 3;
-const ACK = 5;
-const NAK = 6;
-const INFORM = 8;
 
 /** Where the message begins in a reply frame. */
 const REPLY_MESSAGE = ETHERNET_HEADER + IPV4_HEADER + UDP_HEADER;
 /** RFC 1542 §2.1: clients may discard messages shorter than BOOTP's 300 bytes. */
 const MIN_MESSAGE = 300;
-/** The datagram that every client accepts (RFC 2131 §2). */
-const MIN_DATAGRAM_LIMIT = 576;
 /** More than all options of a reply with the longest client identifier, but for long names. */
 const MAX_REPLY_FRAME = 600;
 /** No answer is shorter, whatever the link's MTU: options in it cost nothing. */
 const MIN_DATAGRAM = IPV4_HEADER + UDP_HEADER + MIN_MESSAGE;
-
-/** A client's message, checked. Addresses are 0 when absent. */
-interface ClientMessage {
-  /** Where the message begins in the frame. */
-  at: number;
-  type: number;
-  requestedAddress: number;
-  serverIdentifier: number;
-  /** Bytes of the largest IPv4 datagram that the client takes, as it says. */
-  maxDatagram: number;
-  /** Codes of the options that the client asks for, in its order. */
-  requestedOptions: Uint8Array;
-  /** The client identifier option's code, length and value, if there is one. */
-  clientIdentifier: Uint8Array | undefined;
-}
 
 /**
  * Answers a client's message: DISCOVER with OFFER, REQUEST with ACK or NAK, INFORM with ACK. DECLINE, RELEASE, what is
@@ -153,18 +120,7 @@ function parse(frame: Uint8Array, off: number, length: number, config: NetworkAd
   const udp = ip + ipHeader;
   const udpLength = datagramLength(frame, udp);
   if (udpLength < UDP_HEADER + OPTIONS || udpLength > ipTotal - ipHeader) return undefined;
-  const at = udp + UDP_HEADER;
-  if (!fixedFieldsValid(frame, at)) return undefined;
-  const message: ClientMessage = {
-    at,
-    type: 0,
-    requestedAddress: 0,
-    serverIdentifier: 0,
-    maxDatagram: MIN_DATAGRAM_LIMIT,
-    requestedOptions: NOTHING_REQUESTED,
-    clientIdentifier: undefined,
-  };
-  return readAllOptions(frame, udp + udpLength, message) ? message : undefined;
+  return parseDhcp(frame, udp + UDP_HEADER, udp + udpLength);
 }
 
 function isServerAddress(address: number, config: NetworkAddresses): boolean {
@@ -173,89 +129,6 @@ function isServerAddress(address: number, config: NetworkAddresses): boolean {
 
 function subnetBroadcast(config: NetworkAddresses): number {
   return config.guest | ~config.netmask;
-}
-
-/** A relayed message (giaddr) comes from another link, for which there are no addresses (RFC 2131 §4.3.1). */
-function fixedFieldsValid(frame: Uint8Array, at: number): boolean {
-  return (
-    frame[at + OP] === BOOT_REQUEST &&
-    frame[at + HTYPE] === HARDWARE_ETHERNET &&
-    frame[at + HLEN] === MAC_LENGTH &&
-    u32(frame, at + GIADDR) === 0 &&
-    u32(frame, at + COOKIE) === MAGIC_COOKIE
-  );
-}
-
-/** Reads the options field, then file and sname where option 52 says so (RFC 2131 §4.1). False: malformed. */
-function readAllOptions(frame: Uint8Array, end: number, message: ClientMessage): boolean {
-  const { at } = message;
-  const overload = readOptions(frame, at + OPTIONS, end, message);
-  if (overload < 0) return false;
-  if ((overload & OVERLOADS_FILE) !== 0 && readOptions(frame, at + FILE, at + COOKIE, message) < 0) return false;
-  return (overload & OVERLOADS_SNAME) === 0 || readOptions(frame, at + SNAME, at + FILE, message) >= 0;
-}
-
-/**
- * Reads the options from `from` up to `end` into `message`. An end without option 255 is accepted.
- *
- * @returns The value of option 52, 0 when absent, or -1 when an option is malformed.
- */
-function readOptions(frame: Uint8Array, from: number, end: number, message: ClientMessage): number {
-  let overload = 0;
-  let at = from;
-  while (at < end && frame[at] !== END) {
-    const code = frame[at];
-    if (code === PAD) {
-      at++;
-      continue;
-    }
-    if (at + 2 > end) return -1;
-    const length = frame[at + 1];
-    const value = at + 2;
-    if (value + length > end || !lengthValid(code, length)) return -1;
-    if (code === OVERLOAD) overload = frame[value];
-    else readOption(frame, code, value, length, message);
-    at = value + length;
-  }
-  return overload;
-}
-
-function lengthValid(code: number, length: number): boolean {
-  switch (code) {
-    case MESSAGE_TYPE:
-    case OVERLOAD:
-      return length === 1;
-    case MAX_MESSAGE_SIZE:
-      return length === 2;
-    case REQUESTED_ADDRESS:
-    case SERVER_IDENTIFIER:
-      return length === 4;
-    default:
-      return true;
-  }
-}
-
-function readOption(frame: Uint8Array, code: number, value: number, length: number, message: ClientMessage): void {
-  switch (code) {
-    case MESSAGE_TYPE:
-      message.type = frame[value];
-      break;
-    case REQUESTED_ADDRESS:
-      message.requestedAddress = u32(frame, value);
-      break;
-    case SERVER_IDENTIFIER:
-      message.serverIdentifier = u32(frame, value);
-      break;
-    case MAX_MESSAGE_SIZE:
-      message.maxDatagram = Math.max(MIN_DATAGRAM_LIMIT, u16(frame, value));
-      break;
-    case PARAMETER_REQUEST_LIST:
-      message.requestedOptions = frame.subarray(value, value + length);
-      break;
-    case CLIENT_IDENTIFIER:
-      message.clientIdentifier = frame.subarray(value - 2, value + length);
-      break;
-  }
 }
 
 /** The type of the answer, or NO_ANSWER. */
@@ -362,50 +235,6 @@ function putParameter(options: OptionWriter, code: number, binds: boolean, confi
       return binds ? options.put(code, 4, Math.floor(config.leaseSeconds / 2)) : undefined;
     case REBINDING_TIME:
       return binds ? options.put(code, 4, Math.floor((config.leaseSeconds * 7) / 8)) : undefined;
-  }
-}
-
-/** Appends options to a reply, as long as they and the END option fit. */
-class OptionWriter {
-  constructor(
-    private readonly out: Uint8Array,
-    private at: number,
-    private readonly limit: number,
-  ) {}
-
-  /** Appends an option whose value is one number of 1, 2 or 4 bytes. */
-  put(code: number, length: number, value: number): void {
-    const { at, out } = this;
-    if (!this.fits(2 + length)) return;
-    out[at] = code;
-    out[at + 1] = length;
-    if (length === 4) setU32(out, at + 2, value);
-    else if (length === 2) setU16(out, at + 2, value);
-    else out[at + 2] = value;
-    this.at += 2 + length;
-  }
-
-  /** Appends an option whose value is text, if there is any. */
-  putText(code: number, text: string | undefined): void {
-    if (text === undefined || text.length < 1 || text.length > 255) return;
-    this.copy(Uint8Array.of(code, text.length, ...Buffer.from(text, 'latin1')));
-  }
-
-  /** Appends an option as it stands: code, length and value. */
-  copy(option: Uint8Array): void {
-    if (!this.fits(option.length)) return;
-    this.out.set(option, this.at);
-    this.at += option.length;
-  }
-
-  /** Writes the END option. Returns where the options end. */
-  end(): number {
-    this.out[this.at] = END;
-    return this.at + 1;
-  }
-
-  private fits(length: number): boolean {
-    return this.at + length < this.limit;
   }
 }
 
