@@ -20,7 +20,7 @@ export const DESTINATION = 5;
 /** Guest's port << 16 | remote port. */
 export const PORTS = 6;
 export const FD = 7;
-/** Queue pair that the guest sent on last. */
+/** Queue pair whose receive queue the guest's segments go to. */
 export const PAIR = 8;
 /** The guest's MAC address: 2 bytes, 4 bytes. */
 export const MAC_HIGH = 9;
@@ -66,6 +66,8 @@ export const FOREIGN_WORKER = 35;
 export const FOREIGN_RUN = 36;
 /** 1 while the flow waits, after its move, for packets that were on their way to its old owner; see handoff.ts. */
 export const BARRIER = 37;
+/** Segments in a row that the guest sent on another pair than PAIR. */
+export const STRAY_RUN = 38;
 
 /** States. What lies between ESTABLISHED and closed is told by the flags: either side may finish first. */
 export const FREE = 0;

@@ -37,6 +37,7 @@ import {
   SND_WND,
   SND_WND_SHIFT,
   STATE,
+  STRAY_RUN,
   SYN_RECEIVED,
   TIME_WAIT,
 } from '../flow.js';
@@ -66,6 +67,8 @@ const DEFAULT_MSS = 536;
 const LEAST_MSS = 88;
 /** Bytes in held chains beyond which a flow's segments are dropped; the window keeps honest guests below. */
 const MAX_HELD = 8 << 20;
+/** Segments in a row on another queue pair after which a flow with data in flight follows. */
+const STEER_RUN = 16;
 
 /** A segment's header, parsed: filled by the worker, read by `segment` and `open`. */
 export class Segment {
@@ -161,7 +164,7 @@ export class TcpInput {
     const { records: r, flows } = this;
     const f = flow * FLOW_WORDS;
     r[f + LAST_ACTIVE] = flows.now;
-    r[f + PAIR] = origin.pair;
+    this.steer(f, segment, origin.pair);
     const { flags } = segment;
     if ((flags & TCP_RST) !== 0) {
       this.reset(flow, segment);
@@ -180,6 +183,20 @@ export class TcpInput {
     const result = this.text(flow, segment, frame, origin);
     if (r[f + STATE] === ESTABLISHED && flows.finished(flow)) this.finish(flow);
     return result;
+  }
+
+  /**
+   * Follows the guest to the queue pair that it sends on (virtio 1.2 §5.1.6.5.5): at once while nothing is in flight, else
+   * after a run of segments. A guest that forwards for others (containers, bridges) acknowledges from several vCPUs in
+   * turn; what is in flight would overtake itself on its way through the pairs' queues.
+   */
+  private steer(f: number, segment: Segment, pair: number): void {
+    const { records: r } = this;
+    const stray = r[f + PAIR] !== pair;
+    r[f + STRAY_RUN] = stray ? r[f + STRAY_RUN]! + 1 : 0;
+    if (!stray || (segment.acknowledgment !== r[f + SND_MAX] && r[f + STRAY_RUN]! < STEER_RUN)) return;
+    r[f + PAIR] = pair;
+    r[f + STRAY_RUN] = 0;
   }
 
   /** In order of RFC 9293 §3.10.7.4 and RFC 5961 §3: exact RSTs end the flow, others in the window are challenged. */

@@ -286,6 +286,47 @@ describe('to the guest', () => {
   });
 });
 
+describe('virtio 1.2 §5.1.6.5.5: the pair that a flow is steered to', () => {
+  const SEGMENT = 1460;
+
+  /** A flow on pair 0 with `segments` of them in flight. */
+  function download(segments: number): { t: Trace; acknowledge: (pair: number, segments: number) => void } {
+    const t = new Trace({ pairs: 2, segmentation: false });
+    const { seq, ack } = t.establish({ scale: 7 });
+    t.receives('x'.repeat(segments * SEGMENT));
+    const acknowledge = (pair: number, acked: number): void => {
+      t.pair = pair;
+      t.send({ flags: ACK, seq, ack: ack + acked * SEGMENT, window: 2048 });
+    };
+    return { t, acknowledge };
+  }
+
+  it('is at once the one that the guest sends on, when nothing is in flight', () => {
+    const { t, acknowledge } = download(2);
+    acknowledge(1, 2);
+    t.receives('y');
+    expect(t.pairUsed).toBe(1);
+  });
+
+  it('stays while a guest acknowledges data in flight on both in turn: it would overtake itself', () => {
+    const { t, acknowledge } = download(40);
+    for (let acked = 1; acked < 39; acked++) {
+      acknowledge(acked % 2, acked);
+      t.receives('y');
+      expect(t.pairUsed).toBe(0);
+    }
+  });
+
+  it('follows a guest that goes on on another pair', () => {
+    const { t, acknowledge } = download(40);
+    for (let acked = 1; acked < 39 && t.pairUsed === 0; acked++) {
+      acknowledge(1, acked);
+      t.receives('y');
+    }
+    expect(t.pairUsed).toBe(1);
+  });
+});
+
 describe('closing', () => {
   it('RFC 9293 §3.6: the guest first; both half-closed ways carry data until their FIN', () => {
     const t = new Trace();

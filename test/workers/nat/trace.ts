@@ -273,6 +273,8 @@ export interface TraceOptions {
   readonly segmentation?: boolean;
   readonly flows?: number;
   readonly allowHostLoopback?: boolean;
+  /** Queue pairs, 1 or 2. */
+  readonly pairs?: number;
 }
 
 export class Trace {
@@ -288,6 +290,8 @@ export class Trace {
   private readonly output: TcpOutput;
   private readonly events: TcpEvents;
   readonly frame = new Frame(this.memory[FRAME_REGION], this.iovecs);
+  /** The pair that the NAT sent on last. */
+  pairUsed = 0;
   private readonly chains = new Map<number, Uint8Array>();
   private readonly origin = new Origin();
   private readonly fired = new Int32Array(64);
@@ -297,13 +301,16 @@ export class Trace {
   ports: readonly [source: number, destination: number] = [40_000, 80];
 
   constructor(options: TraceOptions = {}) {
-    const { mtu = 1500, segmentation = false, flows = 4, allowHostLoopback = false } = options;
+    const { mtu = 1500, segmentation = false, flows = 4, allowHostLoopback = false, pairs = 1 } = options;
     const { sink } = this;
     const link: GuestLink = {
       mtu,
       segmentation,
       partialChecksum: true,
-      sink: () => sink,
+      sink: (pair) => {
+        this.pairUsed = pair;
+        return sink;
+      },
       wantBuffers: () => false,
     };
     const settings: TcpSettings = {
@@ -316,7 +323,7 @@ export class Trace {
     const shard = new Shard(new Int32Array(flows * FLOW_WORDS), 1, new Int32Array(1));
     const held = new HeldChains(new Int32Array(HeldChains.words(16)), ({ head }) => void this.givenBack.push(head));
     const host = { link: () => link, flowClosed: () => undefined };
-    this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, host, { devices: 1, pairs: 1 });
+    this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, host, { devices: 1, pairs });
     this.output = new TcpOutput(this.flows, this.iovecs, SINK_REGION);
     const input = new TcpInput(this.flows, this.output);
     this.events = new TcpEvents(this.flows, input, this.output, (flow) =>
@@ -338,6 +345,11 @@ export class Trace {
 
   get socketCount(): number {
     return this.engine.sockets.size;
+  }
+
+  /** The guest goes on on this pair. */
+  set pair(pair: number) {
+    this.origin.pair = pair;
   }
 
   /** The guest sends a segment. Returns what the NAT answers in the same cycle. */
@@ -435,7 +447,9 @@ export class Trace {
   private turn(): Segment[] {
     this.flows.flushDelayed();
     for (let n = this.flows.listed.length; n > 0; n--) {
-      const flow = this.flows.listed.shift(0, this.flows.listed.size(0, SMALL) > 0 ? SMALL : BULKY);
+      const { listed } = this.flows;
+      const pair = listed.size(0, SMALL) + listed.size(0, BULKY) > 0 ? 0 : 1;
+      const flow = listed.shift(pair, listed.size(pair, SMALL) > 0 ? SMALL : BULKY);
       if (!this.flows.takeListed(flow)) continue;
       const result = this.output.run(flow);
       if (result === OUTPUT_MORE) this.flows.list(flow);
