@@ -186,7 +186,7 @@ export class TcpInput {
   }
 
   /**
-   * Follows the guest to the queue pair that it sends on (virtio 1.2 §5.1.6.5.5): at once while nothing is in flight, else
+   * Follows the guest to the queue pair that it sends on (virtio 1.2 §5.1.6.5.6): at once while nothing is in flight, else
    * after a run of segments. A guest that forwards for others (containers, bridges) acknowledges from several vCPUs in
    * turn; what is in flight would overtake itself on its way through the pairs' queues.
    */

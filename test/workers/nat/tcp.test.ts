@@ -286,7 +286,7 @@ describe('to the guest', () => {
   });
 });
 
-describe('virtio 1.2 §5.1.6.5.5: the pair that a flow is steered to', () => {
+describe('virtio 1.2 §5.1.6.5.6: the pair that a flow is steered to', () => {
   const SEGMENT = 1460;
 
   /** A flow on pair 0 with `segments` of them in flight. */
