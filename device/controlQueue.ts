@@ -133,7 +133,7 @@ function acknowledgeAnnounce(net: NetState, name: number, data: Uint8Array): boo
   return true;
 }
 
-/** §5.1.6.5.5: le16, only with MQ, and from 1 to max_virtqueue_pairs. */
+/** §5.1.6.5.6: le16, only with MQ, and from 1 to max_virtqueue_pairs. */
 function setPairs(state: ControlState, name: number, data: Uint8Array): boolean {
   if (name !== MQ_VQ_PAIRS_SET || !state.multiqueue || data.length !== 2) return false;
   const pairs = data[0]! | (data[1]! << 8);
@@ -142,7 +142,7 @@ function setPairs(state: ControlState, name: number, data: Uint8Array): boolean 
   return true;
 }
 
-/** §5.1.6.5.6: le64, offloads that were negotiated, each with what it needs (§5.1.3.1). */
+/** §5.1.6.5.8: le64, offloads that were negotiated, each with what it needs (§5.1.3.1). */
 function setOffloads(net: NetState, name: number, data: Uint8Array): boolean {
   if (name !== GUEST_OFFLOADS_SET || data.length !== 8) return false;
   const offloads = new DataView(data.buffer, data.byteOffset).getBigUint64(0, true);

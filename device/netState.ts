@@ -50,7 +50,7 @@ const RX_NOMULTI = 1 << 3;
 const RX_NOUNI = 1 << 4;
 const RX_NOBCAST = 1 << 5;
 
-/** Features that GUEST_OFFLOADS_SET switches: bit numbers are the same (§5.1.6.5.6). */
+/** Features that GUEST_OFFLOADS_SET switches: bit numbers are the same (§5.1.6.5.8). */
 export const GUEST_OFFLOADS = VIRTIO_NET_F_GUEST_CSUM | VIRTIO_NET_F_GUEST_TSO4 | VIRTIO_NET_F_GUEST_TSO6;
 
 const TYPE_VLAN = 0x8100;

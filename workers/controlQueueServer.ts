@@ -2,7 +2,7 @@
  * Serves a device's control virtqueue (virtio 1.2 §5.1.6.5), on the worker of pair 0.
  *
  * A command that changes anything is answered only once all workers obey it: "the device MUST NOT queue packets on receive
- * queues greater than virtqueue_pairs once it has placed the […] command in a used buffer" (§5.1.6.5.5.2), "MUST update the
+ * queues greater than virtqueue_pairs once it has placed the […] command in a used buffer" (§5.1.6.5.6.2), "MUST update the
  * MAC filtering table before it consumes the […] command" (§5.1.6.5.2.1).
  */
 import { type ControlState, VIRTIO_NET_ERR, executeControl } from '../device/controlQueue.js';

@@ -176,7 +176,7 @@ export class DeviceView implements GuestLink {
   }
 
   /**
-   * A driver that has the control queue uses one pair until it says otherwise (virtio 1.2 §5.1.6.5.5). A queue that goes
+   * A driver that has the control queue uses one pair until it says otherwise (virtio 1.2 §5.1.6.5.6.2). A queue that goes
    * on in the middle (memory moved, the guest came from elsewhere) changes nothing.
    */
   controlStarted(lastAvailIdx: number): void {
@@ -189,7 +189,7 @@ export class DeviceView implements GuestLink {
     return Atomics.load(this.controlQueue.state, QUEUE_ACTIVE_PAIRS) !== this.activePairs;
   }
 
-  /** What the driver takes: all that was negotiated, or what of it the driver switched on (virtio 1.2 §5.1.6.5.6). */
+  /** What the driver takes: all that was negotiated, or what of it the driver switched on (virtio 1.2 §5.1.6.5.8). */
   private noteOffloads(): void {
     this.netGeneration = this.net.generation;
     const offloads = (this.featuresLow & CTRL_GUEST_OFFLOADS) === 0 ? this.featuresLow : this.net.offloads;

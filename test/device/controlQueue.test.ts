@@ -29,7 +29,7 @@ function execute(command: readonly number[], change: Partial<ControlState> = {},
 
 const REFUSED = [VIRTIO_NET_ERR, 2];
 
-describe('§5.1.6.5.5 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET', () => {
+describe('§5.1.6.5.6 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET', () => {
   it.each([1, 2, 3, 4])('%i of 4 pairs', (pairs) => {
     expect(execute([CTRL_MQ, MQ_VQ_PAIRS_SET, pairs, 0])).toEqual([VIRTIO_NET_OK, pairs]);
   });
@@ -60,7 +60,7 @@ describe('§5.1.6.5.5 VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET', () => {
     expect(execute([CTRL_MQ, MQ_VQ_PAIRS_SET, 1, 0], { multiqueue: false })).toEqual(REFUSED);
   });
 
-  it.each([1, 2])('§5.1.6.5.6 refuses command %i of the class: RSS and HASH_REPORT are not offered', (command) => {
+  it.each([1, 2])('§5.1.6.5.5 refuses command %i of the class: RSS and HASH_REPORT are not offered', (command) => {
     expect(execute([CTRL_MQ, command, 1, 0])).toEqual(REFUSED);
   });
 });

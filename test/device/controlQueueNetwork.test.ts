@@ -22,13 +22,13 @@ describe.each(FRONTS)('%s, two pairs on %i workers', (_, workers, create) => {
   /** Where the answer to a request on pair 1 goes while pair 1 is off: to another pair of the same worker's, if it has one. */
   const elsewhere = workers === 1 ? [0] : [];
 
-  it('N14 §5.1.6.5.5 only pair 0 receives until the driver says otherwise', async () => {
+  it('N14 §5.1.6.5.6.2 only pair 0 receives until the driver says otherwise', async () => {
     await using guest = await front.open();
     expect(await guest.askOn(0)).toEqual([0]);
     expect(await guest.askOn(1)).toEqual(elsewhere);
   });
 
-  it('B5 N14 §5.1.6.5.5.2 obeys VQ_PAIRS_SET from when it is used, up and down, many times', async () => {
+  it('B5 N14 §5.1.6.5.6.2 obeys VQ_PAIRS_SET from when it is used, up and down, many times', async () => {
     await using guest = await front.open();
     for (let n = 0; n < 100; n++) {
       expect(await guest.setPairs(2)).toEqual(OK);
@@ -38,7 +38,7 @@ describe.each(FRONTS)('%s, two pairs on %i workers', (_, workers, create) => {
     }
   });
 
-  it.each([0, 3, 0x8000, 0xffff])('§5.1.6.5.5 refuses %i pairs, and all stays as it was', async (pairs) => {
+  it.each([0, 3, 0x8000, 0xffff])('§5.1.6.5.6 refuses %i pairs, and all stays as it was', async (pairs) => {
     await using guest = await front.open();
     await guest.setPairs(2);
     expect(await guest.setPairs(pairs)).toEqual(ERR);

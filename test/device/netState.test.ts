@@ -153,7 +153,7 @@ describe('N13 §5.1.6.5.4 announcement', () => {
 
 const le64 = (bits: bigint): number[] => [...new Uint8Array(BigUint64Array.of(bits).buffer)];
 
-describe('§5.1.6.5.6 guest offloads', () => {
+describe('§5.1.6.5.8 guest offloads', () => {
   const set = (device: Device, bits: bigint): number =>
     device.command(control.CTRL_GUEST_OFFLOADS, control.GUEST_OFFLOADS_SET, ...le64(bits));
 

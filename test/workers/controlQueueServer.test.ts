@@ -109,7 +109,7 @@ describe('CycleBarrier', () => {
   });
 });
 
-describe('§5.1.6.5.5.2 VQ_PAIRS_SET', () => {
+describe('§5.1.6.5.6.2 VQ_PAIRS_SET', () => {
   it('is in force at once, and answered once all other workers obey', () => {
     const control = open();
     control.setPairs(2);

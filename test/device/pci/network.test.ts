@@ -160,7 +160,7 @@ describe.each([1, 2])('two pairs on %i workers', (workers) => {
     expect([await guest.command([2, 1, 7, 1]), net.hasVlan(0x107)]).toEqual([OK, false]);
   });
 
-  it('§5.1.6.5.6 GUEST_OFFLOADS_SET', async () => {
+  it('§5.1.6.5.8 GUEST_OFFLOADS_SET', async () => {
     await using guest = await front.open({ features: FEATURES });
     const { net } = front.dataPlane;
     expect([await guest.command([5, 0, 2, 0, 0, 0, 0, 0, 0, 0]), net.offloads]).toEqual([OK, 2]);

@@ -308,7 +308,7 @@ static void ring_reset(void) {
   report("exchanges", second_rounds);
 }
 
-/* VQ_PAIRS_SET (§5.1.6.5.5): a connection of pair 1 goes on by pair 0 alone, and by both again. */
+/* VQ_PAIRS_SET (§5.1.6.5.6): a connection of pair 1 goes on by pair 0 alone, and by both again. */
 static void pairs(void) {
   start();
   struct connection c;
