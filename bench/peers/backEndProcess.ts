@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,9 +35,9 @@ export class BackEndProcess implements AsyncDisposable {
   }
 
   /**
-   * Starts a back end and waits for its socket.
+   * Starts a back end and waits until it listens on its socket.
    * @param commandFor the whole command, for a socket at this path
-   * @throws {BackEndError} if it ends or has no socket within 10 s
+   * @throws {BackEndError} if it ends or doesn't listen within 10 s
    */
   static async start(commandFor: (socket: string) => ProgramCommand): Promise<BackEndProcess> {
     const folder = await mkdtemp(join(tmpdir(), 'slipway-bench-'));
@@ -47,7 +47,7 @@ export class BackEndProcess implements AsyncDisposable {
     const [program, ...args] = commandFor(socket);
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     const backEnd = new BackEndProcess(child, folder, socket);
-    for (let waited = 0; !existsSync(socket); waited += POLL_MS) {
+    for (let waited = 0; !listens(socket); waited += POLL_MS) {
       if (waited >= START_TIMEOUT_MS || backEnd.hasEnded()) {
         await backEnd.close();
         throw new BackEndError(`${program} did not start: ${backEnd.lastWords()}`);
@@ -82,4 +82,16 @@ export class BackEndProcess implements AsyncDisposable {
   private hasEnded(): boolean {
     return this.child.pid === undefined || this.child.exitCode !== null || this.child.signalCode !== null;
   }
+}
+
+/**
+ * Whether somebody listens on a UNIX socket: it can be seen before, and a front end is no way to find out, since some back
+ * ends serve just one. The flag is SO_ACCEPTCON (proc_net(5), /proc/net/unix).
+ */
+function listens(socket: string): boolean {
+  const ACCEPTS = 0x10000;
+  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n');
+  return lines.some(
+    (line) => line.endsWith(` ${socket}`) && (Number.parseInt(line.split(/ +/)[3]!, 16) & ACCEPTS) !== 0,
+  );
 }
