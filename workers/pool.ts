@@ -46,7 +46,7 @@ import { WorkerEnd } from './workerEnd.js';
 
 /** A worker that dies so often within a minute isn't started again: it would die for ever. */
 const MAX_DEATHS_PER_MINUTE = 20;
-/** How long a successor waits after one that didn't even start, ms: longer after each, twice the time before, up to the second. */
+/** How long a successor waits after one that didn't even start, ms; twice as long after each. */
 const RETRY_MS = 20;
 const MAX_RETRY_MS = 3_000;
 

@@ -2,12 +2,12 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SlipwayError } from '../../src/errors.js';
+import { listens } from './listens.js';
 
 const START_TIMEOUT_MS = 10_000;
 const POLL_MS = 10;
@@ -82,16 +82,4 @@ export class BackEndProcess implements AsyncDisposable {
   private hasEnded(): boolean {
     return this.child.pid === undefined || this.child.exitCode !== null || this.child.signalCode !== null;
   }
-}
-
-/**
- * Whether somebody listens on a UNIX socket: it can be seen before, and a front end is no way to find out, since some back
- * ends serve just one. The flag is SO_ACCEPTCON (proc_net(5), /proc/net/unix).
- */
-function listens(socket: string): boolean {
-  const ACCEPTS = 0x10000;
-  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n');
-  return lines.some(
-    (line) => line.endsWith(` ${socket}`) && (Number.parseInt(line.split(/ +/)[3]!, 16) & ACCEPTS) !== 0,
-  );
 }

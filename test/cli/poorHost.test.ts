@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
+import { listens } from '../../bench/peers/listens.js';
 import { packageRoot } from '../../src/packageRoot.js';
 import * as fe from '../device/vhostUser/frontEnd.js';
 import { bringUp } from '../device/vhostUser/harness.js';
@@ -28,7 +29,7 @@ async function serving(prepare: string, redirect: string, meanwhile: () => Promi
   child.stdout.resume();
   child.stderr.resume();
   try {
-    while (!listens()) {
+    while (!listens(path)) {
       if (child.exitCode !== null) throw new Error(`ended with ${child.exitCode}`);
       await delay(20);
     }
@@ -38,16 +39,6 @@ async function serving(prepare: string, redirect: string, meanwhile: () => Promi
   } finally {
     child.kill('SIGKILL');
     rmSync(path, { force: true });
-  }
-}
-
-/** A socket can be seen before anybody listens on it. */
-function listens(): boolean {
-  try {
-    fe.FrontEnd.connect(path).close();
-    return true;
-  } catch {
-    return false;
   }
 }
 

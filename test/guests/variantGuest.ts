@@ -131,7 +131,9 @@ export class VariantGuest implements AsyncDisposable {
   /** Where the guest is, for the report of one that hangs: its console, its processors. */
   async whereabouts(): Promise<string> {
     const processors = await this.hmp('info registers -a');
-    return [...this.consoleTail, await this.hmp('info status'), ...processors.match(/.*(RIP|HLT)=.*/g)!].join('\n');
+    return [...this.consoleTail, await this.hmp('info status'), ...(processors.match(/.*(RIP|HLT)=.*/g) ?? [])].join(
+      '\n',
+    );
   }
 
   /** Executes a command of QEMU's human monitor; returns what it says. */

@@ -45,10 +45,12 @@ afterAll(async () => {
 async function withGuest(options: Partial<VariantOptions>, act: (guest: VariantGuest) => Promise<void>): Promise<void> {
   const path = join(folder, `socket${++sockets}`);
   const device = await network.serve({ path });
+  const acted = new AbortController();
   try {
     await using guest = await VariantGuest.start({ path, queues: 2, files, ...options });
-    await Promise.race([act(guest), stuck(guest)]);
+    await Promise.race([act(guest), stuck(guest, acted.signal)]);
   } finally {
+    acted.abort();
     await device.close();
   }
 }
@@ -59,8 +61,9 @@ function hasRoom(path: string, bytes: number): boolean {
   return bavail * bsize >= bytes;
 }
 
-async function stuck(guest: VariantGuest): Promise<never> {
-  await delay(STUCK, undefined, { ref: false });
+/** @param signal rejects at once: the guest wasn't stuck */
+async function stuck(guest: VariantGuest, signal: AbortSignal): Promise<never> {
+  await delay(STUCK, undefined, { signal });
   const counts = JSON.stringify(network.stats());
   throw new Error(`the guest hangs: ${await guest.whereabouts()}\nThe network: ${counts}`);
 }
