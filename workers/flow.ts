@@ -68,6 +68,8 @@ export const FOREIGN_RUN = 36;
 export const BARRIER = 37;
 /** Segments in a row that the guest sent on another pair than PAIR. */
 export const STRAY_RUN = 38;
+/** Bytes that the guest has acknowledged and the socket still keeps. */
+export const ACKNOWLEDGED = 39;
 
 /** States. What lies between ESTABLISHED and closed is told by the flags: either side may finish first. */
 export const FREE = 0;
@@ -102,3 +104,5 @@ export const ACK_LATER = 256;
 export const BULK = 512;
 /** The socket's peer is the host itself. */
 export const LOOPBACK = 1024;
+/** What the guest has acknowledged stays in the socket until all is read; see nat/socketReads.ts. */
+export const READ_FIRST = 2048;

@@ -15,6 +15,7 @@ import { type CounterName, readCounters } from './counters.js';
 import type { EngineName } from './engine/engine.js';
 import { FD, FLOW_WORDS, FREE, STATE } from './flow.js';
 import { movingSockets } from './handoff.js';
+import { type HostKernel, askHostKernel } from './hostKernel.js';
 import type { WorkerTask } from './main.js';
 import {
   ARGUMENTS,
@@ -51,7 +52,7 @@ const RETRY_MS = 20;
 const MAX_RETRY_MS = 3_000;
 
 export interface PoolOptions extends PoolDimensions {
-  readonly tcp: Omit<TcpSettings, 'seed' | 'peekOffset'>;
+  readonly tcp: Omit<TcpSettings, 'seed' | keyof HostKernel>;
   /** Bind each worker to a CPU of its own. */
   readonly pinned: boolean;
   readonly engine: EngineName;
@@ -86,7 +87,7 @@ export class Pool implements DeviceHost {
   constructor(private readonly options: PoolOptions) {
     this.memory = createPoolMemory(options, randomInt(1, 2 ** 31 - 1));
     this.words = new Int32Array(this.memory.workerWords);
-    this.tcp = { ...options.tcp, seed: this.memory.seed, peekOffset: addon.probePeekOffset() };
+    this.tcp = { ...options.tcp, seed: this.memory.seed, ...askHostKernel() };
     const cpus = addon.getAffinity();
     const { workers } = options;
     this.piscina = new Piscina<WorkerTask, void>({

@@ -104,6 +104,10 @@ export interface Addon extends KvmDoor {
   setPeekOffset(fd: number, offset: number): number;
   /** hot: makes the socket's receive buffer hold at least `bytes`, as far as net.ipv4.tcp_rmem allows; the kernel may let it grow further. Returns 0 or -errno. */
   growReceiveBuffer(fd: number, bytes: number): number;
+  /** hot: setsockopt(SO_RCVBUF), which the kernel doubles for its own needs, and cuts to net.core.rmem_max first. Returns 0 or -errno. */
+  fixReceiveBuffer(fd: number, bytes: number): number;
+  /** hot: setsockopt(TCP_WINDOW_CLAMP): the window that the peer is shown is at most `bytes`, until the kernel grows the buffer. Returns 0 or -errno. */
+  clampWindow(fd: number, bytes: number): number;
   /** hot: bytes that the socket's send buffer still takes: SO_MEMINFO's sndbuf less wmem_queued, at least 0; or -errno. */
   sendSpace(fd: number): number;
   /** Whether this kernel honours SO_PEEK_OFF on TCP sockets (Linux 6.9). */

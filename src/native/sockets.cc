@@ -104,6 +104,16 @@ int32_t growReceiveBuffer(ThreadState &, int32_t fd, int32_t bytes) {
   return result(setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one));
 }
 
+/** socket(7), SO_RCVBUF: ends the kernel's autotuning of the buffer. */
+int32_t fixReceiveBuffer(ThreadState &, int32_t fd, int32_t bytes) {
+  return result(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes));
+}
+
+/** tcp(7), TCP_WINDOW_CLAMP: bounds the window, not the buffer. */
+int32_t clampWindow(ThreadState &, int32_t fd, int32_t bytes) {
+  return result(setsockopt(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, &bytes, sizeof bytes));
+}
+
 int32_t sendSpace(ThreadState &, int32_t fd) {
   uint32_t memory[SK_MEMINFO_VARS] = {};
   socklen_t length = sizeof memory;
@@ -135,6 +145,8 @@ void exportSockets(Exports &exports) {
   exports.hot<socketError>("socketError");
   exports.hot<setPeekOffset>("setPeekOffset");
   exports.hot<growReceiveBuffer>("growReceiveBuffer");
+  exports.hot<fixReceiveBuffer>("fixReceiveBuffer");
+  exports.hot<clampWindow>("clampWindow");
   exports.hot<sendSpace>("sendSpace");
   exports.setUp<probePeekOffset>("probePeekOffset");
 }

@@ -171,11 +171,14 @@ describe('sendSpace', () => {
   });
 });
 
-describe('growReceiveBuffer', () => {
-  it('lets the peer send more than before, ahead of any read', async () => {
-    const sent = async (grow: boolean): Promise<number> => {
+describe('the receive buffer', () => {
+  it.each<[string, (fd: number) => number, number]>([
+    ['growReceiveBuffer', (fd) => addon.growReceiveBuffer(fd, 1 << 20), 512 << 10],
+    ['fixReceiveBuffer', (fd) => addon.fixReceiveBuffer(fd, 1 << 20), 100 << 10],
+  ])('%s lets the peer send more than before, ahead of any read', async (_name, enlarge, more) => {
+    const sent = async (large: boolean): Promise<number> => {
       const { fd, peer } = await connected();
-      if (grow) addon.growReceiveBuffer(fd, 1 << 20);
+      if (large) expect(enlarge(fd)).toBe(0);
       const wall = Buffer.alloc(64 << 10);
       let stuck = false;
       while (!stuck && peer.bytesWritten < 32 << 20) {
@@ -186,7 +189,7 @@ describe('growReceiveBuffer', () => {
       }
       return peer.bytesWritten - peer.writableLength;
     };
-    expect(await sent(true)).toBeGreaterThan((await sent(false)) + (512 << 10));
+    expect(await sent(true)).toBeGreaterThan((await sent(false)) + more);
   });
 });
 
@@ -226,6 +229,8 @@ describe('hot functions', () => {
     ['socketError', () => addon.socketError(bad)],
     ['setPeekOffset', () => addon.setPeekOffset(bad, 0)],
     ['growReceiveBuffer', () => addon.growReceiveBuffer(bad, 1)],
+    ['fixReceiveBuffer', () => addon.fixReceiveBuffer(bad, 1)],
+    ['clampWindow', () => addon.clampWindow(bad, 1)],
     ['sendSpace', () => addon.sendSpace(bad)],
     ['epollAdd', () => addon.epollAdd(bad, bad, 1, 0, 0)],
     ['epollDelete', () => addon.epollDelete(bad, bad)],

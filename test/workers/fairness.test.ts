@@ -94,6 +94,7 @@ class World implements Disposable {
       allowHostLoopback: false,
       times: DEFAULT_TCP_TIMES,
       peekOffset: true,
+      mostReceiveBuffer: 0,
       seed: 7,
     });
     this.servers.iovecs = this.worker.thread.iovecs;

@@ -51,6 +51,10 @@ export interface Engine {
   setPeekOffset(fd: number, offset: number): number;
   /** Makes the socket's receive buffer hold at least `bytes`. */
   growReceiveBuffer(fd: number, bytes: number): number;
+  /** Gives the socket's receive buffer room for `bytes` and their overhead, and no more than that from now on. */
+  fixReceiveBuffer(fd: number, bytes: number): number;
+  /** Shows the socket's peer a window of `bytes` at most, however large the receive buffer is. */
+  clampWindow(fd: number, bytes: number): number;
   /** Bytes that the socket's send buffer still takes. */
   sendSpace(fd: number): number;
   /** Finishes the sending side: the peer reads the end of the stream. */

@@ -64,6 +64,16 @@ export abstract class SocketCalls {
     return this.addon.growReceiveBuffer(fd, bytes);
   }
 
+  fixReceiveBuffer(fd: number, bytes: number): number {
+    this.counters[C.optionCalls]!++;
+    return this.addon.fixReceiveBuffer(fd, bytes);
+  }
+
+  clampWindow(fd: number, bytes: number): number {
+    this.counters[C.optionCalls]!++;
+    return this.addon.clampWindow(fd, bytes);
+  }
+
   sendSpace(fd: number): number {
     this.counters[C.optionCalls]!++;
     return this.addon.sendSpace(fd);

@@ -60,6 +60,7 @@ import {
 } from '../flow.js';
 import { FlowList } from '../flowList.js';
 import type { HeldChains } from '../heldChains.js';
+import type { HostKernel } from '../hostKernel.js';
 import type { PoolDimensions } from '../poolMemory.js';
 import type { Shard } from '../shard.js';
 import { hashTuple } from '../shared/hash.js';
@@ -96,12 +97,10 @@ const ACK_DELAY_MS = 2;
 /** The window offered before the socket was asked what it takes, bytes. */
 const FIRST_WINDOW = 65_535;
 
-export interface TcpSettings {
+export interface TcpSettings extends HostKernel {
   readonly addresses: NetworkAddresses;
   readonly allowHostLoopback: boolean;
   readonly times: TcpTimes;
-  /** The kernel honours SO_PEEK_OFF on TCP (Linux 6.9). */
-  readonly peekOffset: boolean;
   readonly seed: number;
 }
 

@@ -25,7 +25,6 @@ import {
   LAST_ACTIVE,
   MSS,
   PAIR,
-  PEEK_OFFSET,
   RCV_ADV,
   RCV_NXT,
   READABLE,
@@ -59,6 +58,7 @@ import {
 } from '../wire/tcp.js';
 import { egressAddress } from './egress.js';
 import { DONE, type FrameSource, HELD, type Origin } from './guestLink.js';
+import type { SocketReads } from './socketReads.js';
 import type { TcpFlows } from './tcpFlows.js';
 import type { TcpOutput } from './tcpOutput.js';
 
@@ -93,6 +93,7 @@ export class TcpInput {
 
   constructor(
     private readonly flows: TcpFlows,
+    private readonly reads: SocketReads,
     private readonly output: TcpOutput,
   ) {
     this.records = flows.records;
@@ -277,10 +278,7 @@ export class TcpInput {
     let bytes = (ack - una) | 0;
     if (una === r[f + ISS]) bytes--;
     if ((r[f + FLAGS]! & FIN_SENT) !== 0 && ack === r[f + SND_MAX]) bytes--;
-    if (bytes > 0) {
-      flows.engine.discard(r[f + FD]!, bytes);
-      if (r[f + PEEK_OFFSET]! >= 0) r[f + PEEK_OFFSET] = Math.max(0, r[f + PEEK_OFFSET]! - bytes);
-    }
+    if (bytes > 0) this.reads.acknowledged(flow, bytes);
     r[f + SND_UNA] = ack;
     if (seqLt(r[f + SND_NXT]!, ack)) r[f + SND_NXT] = ack;
     r[f + DUP_ACKS] = 0;

@@ -26,7 +26,6 @@ import {
   MAC_LOW,
   MSS,
   PAIR,
-  PEEK_OFFSET,
   PEER_FINISHED,
   PORTS,
   RCV_ADV,
@@ -59,6 +58,7 @@ import {
   writeTcp,
 } from '../wire/tcp.js';
 import type { FrameSink, GuestLink } from './guestLink.js';
+import type { SocketReads } from './socketReads.js';
 import type { TcpFlows } from './tcpFlows.js';
 
 /** Bytes before a segment's payload. */
@@ -78,9 +78,8 @@ const LOOPBACK_WINDOW = 2 << 20;
 const MIN_WINDOW = 65_535;
 /** Bytes that a flow sends in one turn. */
 const QUANTUM = MAX_GSO_PAYLOAD;
-/** Bytes to the guest after which a flow counts as bulk, and what its socket's receive buffer then holds at least. */
+/** Bytes to the guest after which a flow counts as bulk. */
 const BULK_BYTES = 256 << 10;
-const BULK_BUFFER = 1 << 20;
 
 /** What became of a turn. */
 export const OUTPUT_DONE = 0;
@@ -95,14 +94,9 @@ export class TcpOutput {
   private readonly records: Int32Array;
   private ipId = 0;
 
-  /**
-   * @param iovecs scratch of [region, offset, length] triples
-   * @param discardRegion a region that takes bytes nobody wants, as long as the largest window; used without SO_PEEK_OFF
-   */
   constructor(
     private readonly flows: TcpFlows,
-    private readonly iovecs: Uint32Array,
-    private readonly discardRegion: number,
+    private readonly reads: SocketReads,
   ) {
     this.records = flows.records;
   }
@@ -145,50 +139,24 @@ export class TcpOutput {
       }
       const room = sink.reserve(HEADERS + 1, HEADERS + Math.min(window, most)) - HEADERS;
       if (room <= 0) return OUTPUT_BLOCKED;
-      const bytes = this.peek(flow, sink, room, inFlight);
-      if (bytes <= 0) {
-        if (bytes === -EAGAIN || bytes === -EINTR) r[f + FLAGS]! &= ~READABLE;
-        else if (bytes === 0) r[f + FLAGS]! |= END_OF_STREAM;
-        else this.fail(flow);
+      sink.payload(HEADERS, room);
+      const bytes = this.reads.peek(flow, sink, inFlight);
+      if (bytes < 0 && bytes !== -EAGAIN && bytes !== -EINTR) {
+        this.fail(flow);
         return OUTPUT_DONE;
+      }
+      if (bytes <= 0) {
+        if (bytes === 0) r[f + FLAGS]! |= END_OF_STREAM;
+        else r[f + FLAGS]! &= ~READABLE;
+        break;
       }
       // A short read emptied the socket; what comes later is told anew. A peer that finished must be read to the end.
       if (bytes < room && (r[f + FLAGS]! & PEER_FINISHED) === 0) r[f + FLAGS]! &= ~READABLE;
       this.sendSegment(flow, link, sink, bytes);
       left -= bytes;
     }
+    this.reads.drop(flow);
     return OUTPUT_DONE;
-  }
-
-  /** Peeks at up to `room` bytes beyond those in flight. Bytes; 0 at the end of the stream; or -errno. */
-  private peek(flow: number, sink: FrameSink, room: number, inFlight: number): number {
-    const { records: r } = this;
-    const { engine, settings } = this.flows;
-    const f = flow * FLOW_WORDS;
-    const fd = r[f + FD]!;
-    sink.payload(HEADERS, room);
-    if (inFlight > 0 && !settings.peekOffset) return this.peekPast(flow, sink, inFlight);
-    if (inFlight !== Math.max(0, r[f + PEEK_OFFSET]!)) {
-      const error = engine.setPeekOffset(fd, inFlight);
-      if (error < 0) return error;
-      r[f + PEEK_OFFSET] = inFlight;
-    }
-    const bytes = engine.peek(fd, sink.payloadFirst, sink.payloadCount);
-    if (bytes > 0 && r[f + PEEK_OFFSET]! >= 0) r[f + PEEK_OFFSET] = inFlight + bytes;
-    return bytes;
-  }
-
-  /** For kernels before 6.9: reads what is in flight once more, into a region that nobody looks at. */
-  private peekPast(flow: number, sink: FrameSink, inFlight: number): number {
-    const f = flow * FLOW_WORDS;
-    const before = 3 * (sink.payloadFirst - 1);
-    this.iovecs[before] = this.discardRegion;
-    this.iovecs[before + 1] = 0;
-    this.iovecs[before + 2] = inFlight;
-    const bytes = this.flows.engine.peek(this.records[f + FD]!, sink.payloadFirst - 1, sink.payloadCount + 1);
-    if (bytes < 0) return bytes;
-    if (bytes > inFlight) return bytes - inFlight;
-    return (this.records[f + FLAGS]! & PEER_FINISHED) !== 0 ? 0 : -EAGAIN;
   }
 
   private sendSegment(flow: number, link: GuestLink, sink: FrameSink, bytes: number): void {
@@ -202,13 +170,7 @@ export class TcpOutput {
     this.advance(f, bytes);
     if (wasIdle) flows.armRetransmission(flow, r[f + RETRIES]!);
     flows.counters[C.bytesToGuest]! += bytes;
-    if ((r[f + FLAGS]! & BULK) === 0 && ((r[f + SND_NXT]! - r[f + ISS]!) | 0) > BULK_BYTES) this.makeBulk(f);
-  }
-
-  /** The kernel lets the buffers of those grow fastest that were read most: downloads side by side begin alike instead. */
-  private makeBulk(f: number): void {
-    this.records[f + FLAGS]! |= BULK;
-    this.flows.engine.growReceiveBuffer(this.records[f + FD]!, BULK_BUFFER);
+    if ((r[f + FLAGS]! & BULK) === 0 && ((r[f + SND_NXT]! - r[f + ISS]!) | 0) > BULK_BYTES) this.reads.expectBulk(flow);
   }
 
   private sendSynAck(flow: number, link: GuestLink, sink: FrameSink): boolean {

@@ -19,6 +19,7 @@ import { DEFAULT_ADDRESSES } from '../../../workers/nat/addresses.js';
 import { Origin } from '../../../workers/nat/guestLink.js';
 import type { FrameSink, FrameSource, GuestLink } from '../../../workers/nat/guestLink.js';
 import { Nat, PROCEED } from '../../../workers/nat/nat.js';
+import { SocketReads } from '../../../workers/nat/socketReads.js';
 import { TcpEvents } from '../../../workers/nat/tcpEvents.js';
 import { DEFAULT_TCP_TIMES, TcpFlows } from '../../../workers/nat/tcpFlows.js';
 import type { TcpSettings } from '../../../workers/nat/tcpFlows.js';
@@ -64,6 +65,10 @@ export class FakeSocket {
   error = 0;
   /** Sizes that its receive buffer was asked to have at least. */
   readonly grown: number[] = [];
+  /** Size that its receive buffer was fixed at; 0: none. */
+  fixed = 0;
+  /** The largest window that it may show. */
+  clamp = Number.POSITIVE_INFINITY;
   /** Bytes that the next sends take. */
   space = Number.POSITIVE_INFINITY;
 
@@ -148,6 +153,16 @@ class FakeEngine implements Engine {
   }
   growReceiveBuffer(fd: number, bytes: number): number {
     this.socket(fd).grown.push(bytes);
+    return 0;
+  }
+
+  fixReceiveBuffer(fd: number, bytes: number): number {
+    this.socket(fd).fixed = bytes;
+    return 0;
+  }
+
+  clampWindow(fd: number, bytes: number): number {
+    this.socket(fd).clamp = bytes;
     return 0;
   }
 
@@ -273,6 +288,8 @@ export interface TraceOptions {
   readonly segmentation?: boolean;
   readonly flows?: number;
   readonly allowHostLoopback?: boolean;
+  readonly peekOffset?: boolean;
+  readonly mostReceiveBuffer?: number;
   /** Queue pairs, 1 or 2. */
   readonly pairs?: number;
 }
@@ -302,6 +319,7 @@ export class Trace {
 
   constructor(options: TraceOptions = {}) {
     const { mtu = 1500, segmentation = false, flows = 4, allowHostLoopback = false, pairs = 1 } = options;
+    const { peekOffset = true, mostReceiveBuffer = 0 } = options;
     const { sink } = this;
     const link: GuestLink = {
       mtu,
@@ -317,15 +335,17 @@ export class Trace {
       addresses: DEFAULT_ADDRESSES,
       allowHostLoopback,
       times: DEFAULT_TCP_TIMES,
-      peekOffset: true,
+      peekOffset,
+      mostReceiveBuffer,
       seed: 1,
     };
     const shard = new Shard(new Int32Array(flows * FLOW_WORDS), 1, new Int32Array(1));
     const held = new HeldChains(new Int32Array(HeldChains.words(16)), ({ head }) => void this.givenBack.push(head));
     const host = { link: () => link, flowClosed: () => undefined };
     this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, host, { devices: 1, pairs });
-    this.output = new TcpOutput(this.flows, this.iovecs, SINK_REGION);
-    const input = new TcpInput(this.flows, this.output);
+    const reads = new SocketReads(this.flows, this.iovecs, SINK_REGION);
+    this.output = new TcpOutput(this.flows, reads);
+    const input = new TcpInput(this.flows, reads, this.output);
     this.events = new TcpEvents(this.flows, input, this.output, (flow) =>
       input.drainHeld(flow, this.frame, (origin) => this.reread(origin.head), new Origin()),
     );

@@ -31,6 +31,7 @@ class Fixture implements Disposable {
       allowHostLoopback: false,
       times: DEFAULT_TCP_TIMES,
       peekOffset: addon.probePeekOffset(),
+      mostReceiveBuffer: 0,
       seed: 7,
     });
   }
