@@ -9,6 +9,7 @@ import { NoUringError, chooseEngine } from '../workers/engine/chooseEngine.js';
 import type { EngineChoice, EngineName } from '../workers/engine/engine.js';
 import { DEFAULT_ADDRESSES } from '../workers/nat/addresses.js';
 import { DEFAULT_TCP_TIMES } from '../workers/nat/tcpFlows.js';
+import { DEFAULT_UDP_TIMES } from '../workers/nat/udpFlows.js';
 import { Pool, type WorkerState } from '../workers/pool.js';
 import type { PoolDevice } from '../workers/poolDevice.js';
 import type { StageTimes } from '../workers/stageReport.js';
@@ -32,6 +33,8 @@ export interface NetworkOptions {
   readonly maxDevices?: number;
   /** A connect without an answer ends, ms. Default 3000. */
   readonly connectTimeoutMs?: number;
+  /** A UDP flow without datagrams ends, ms, 1000 … 86400000; RFC 4787 REQ-5 wants 120000 at least. Default 300000. */
+  readonly udpTimeoutMs?: number;
   /** Binds each worker to a CPU of its own. Default: if there are CPUs left for others. */
   readonly pinned?: boolean;
   /** How the workers talk to the kernel. Default `auto`. */
@@ -156,12 +159,16 @@ export class Network implements AsyncDisposable {
       pinned: options.pinned ?? workers < cpus,
       engine,
       timing: options.timing ?? false,
-      tcp: {
+      nat: {
         addresses: { ...DEFAULT_ADDRESSES, mtu },
         allowHostLoopback: options.allowHostLoopback ?? false,
         times: {
           ...DEFAULT_TCP_TIMES,
           connect: wholeNumber('connectTimeoutMs', options.connectTimeoutMs ?? 3000, 1, 600_000),
+        },
+        udpTimes: {
+          ...DEFAULT_UDP_TIMES,
+          idle: wholeNumber('udpTimeoutMs', options.udpTimeoutMs ?? DEFAULT_UDP_TIMES.idle, 1_000, 86_400_000),
         },
       },
       log: { warn: (message) => log.warn(message) },

@@ -10,7 +10,7 @@ import type { Addon } from '../src/native/addon.js';
 import { ControlQueueServer } from './controlQueueServer.js';
 import { C, type Counters } from './counters.js';
 import { CycleBarrier } from './cycleBarrier.js';
-import { DeviceView, type QueueView } from './deviceView.js';
+import { BATCH_FIRST, DeviceView, type QueueView } from './deviceView.js';
 import { EINTR, type Engine, type EngineName } from './engine/engine.js';
 import {
   ACK_NOW,
@@ -27,12 +27,21 @@ import {
 } from './flow.js';
 import { ATTEMPTED, FLOW, Handoff, MARK, MARK_BACK } from './handoff.js';
 import { HeldChains } from './heldChains.js';
+import { type FlowProtocol, Protocols } from './flowProtocol.js';
+import type { FlowHost, NatSettings } from './nat/flows.js';
 import type { GuestLink } from './nat/guestLink.js';
+import { IcmpErrors } from './nat/icmpErrors.js';
 import { Nat } from './nat/nat.js';
 import { TcpEvents } from './nat/tcpEvents.js';
-import { type TcpHost, TcpFlows, type TcpSettings } from './nat/tcpFlows.js';
+import { TcpFlows } from './nat/tcpFlows.js';
 import { TcpInput } from './nat/tcpInput.js';
 import { TcpOutput } from './nat/tcpOutput.js';
+import { UdpBatch } from './nat/udpBatch.js';
+import { UdpEvents } from './nat/udpEvents.js';
+import { UdpFlows } from './nat/udpFlows.js';
+import { UdpInput } from './nat/udpInput.js';
+import { UdpMappings } from './nat/udpMappings.js';
+import { UdpOutput } from './nat/udpOutput.js';
 import { OutputTurns } from './outputTurns.js';
 import {
   FREE_RECORDS,
@@ -61,7 +70,7 @@ const POLLED_MS = 1;
 /** How soon a flow that has to move to another worker tries again, ms. */
 const HOMELESS_MS = 10;
 
-export interface WorkerSettings extends TcpSettings {
+export interface WorkerSettings extends NatSettings {
   readonly worker: number;
   readonly memory: PoolMemory;
   readonly engine: EngineName;
@@ -69,7 +78,7 @@ export interface WorkerSettings extends TcpSettings {
   readonly wakeFds: readonly number[];
 }
 
-export class PollWorker implements TcpHost {
+export class PollWorker implements FlowHost {
   readonly devices: (DeviceView | undefined)[] = [];
   readonly thread: WorkerThread;
   readonly engine: Engine;
@@ -82,7 +91,8 @@ export class PollWorker implements TcpHost {
 
   private readonly iovecs: Uint32Array;
   private readonly turns: OutputTurns;
-  private readonly events: TcpEvents;
+  private readonly protocols: FlowProtocol;
+  private readonly nat: Nat;
   private readonly words: Int32Array;
   private readonly wordsAt: number;
   private readonly fired = new Int32Array(FIRED);
@@ -115,12 +125,20 @@ export class PollWorker implements TcpHost {
     const { devices, flows, counters, iovecs, timer } = this;
     const output = new TcpOutput(flows, iovecs, this.thread.discardRegion);
     const input = new TcpInput(flows, output);
-    const handoff = new Handoff(worker, memory, flows, settings.wakeFds);
-    const nat = new Nat(flows, input, handoff, counters);
+    const udp = new UdpFlows(flows, new UdpMappings(shard, memory.seed));
+    const handoff = new Handoff(worker, memory, flows, udp.mappings, settings.wakeFds);
+    const icmp = new IcmpErrors(flows);
+    const batch = new UdpBatch(flows, icmp, iovecs, BATCH_FIRST);
+    const nat = new Nat(flows, input, new UdpInput(udp, batch, icmp, handoff), batch, handoff, counters);
     this.handoff = handoff;
-    this.events = new TcpEvents(flows, input, output, (flow) => this.transmitPath.drainHeld(flow));
+    this.nat = nat;
+    this.protocols = new Protocols(
+      flows.records,
+      new TcpEvents(flows, input, output, (flow) => this.transmitPath.drainHeld(flow)),
+      new UdpEvents(udp, new UdpOutput(udp), icmp),
+    );
     const pairs = memory.devices * memory.pairs;
-    this.turns = new OutputTurns(worker, memory.workers, devices, flows, output, handoff, timer, pairs);
+    this.turns = new OutputTurns(worker, memory.workers, devices, flows, this.protocols, handoff, timer, pairs);
     this.transmitPath = new TransmitPath(worker, devices, flows.records, iovecs, nat, input, handoff, counters, timer);
     this.engine.watchEventfd(settings.wakeFds[worker]!, WAKE_TOKEN, 0);
   }
@@ -245,7 +263,7 @@ export class PollWorker implements TcpHost {
       return;
     }
     this.engine.unwatch(r[f + FD]!);
-    this.engine.watchSocket(r[f + FD]!, flow, r[f + GENERATION]!);
+    this.flows.watch(flow);
     r[f + FLAGS]! |= READABLE | ACK_NOW;
     this.flows.list(flow);
     if (r[f + HELD_FIRST]! >= 0) this.transmitPath.drainHeld(flow);
@@ -300,7 +318,7 @@ export class PollWorker implements TcpHost {
       const generation = events[3 * n + 1]!;
       if (token >= 0) {
         if (this.flows.records[token * FLOW_WORDS + GENERATION] !== generation) continue;
-        if (this.flows.records[token * FLOW_WORDS + STATE] !== FREE) this.events.socket(token, events[3 * n + 2]!);
+        if (this.flows.records[token * FLOW_WORDS + STATE] !== FREE) this.protocols.socket(token, events[3 * n + 2]!);
       } else if (token <= KICK_TOKEN) this.kickedByEventfd(KICK_TOKEN - token, generation);
     }
   }
@@ -338,7 +356,7 @@ export class PollWorker implements TcpHost {
 
   private fireTimers(): void {
     const fired = this.flows.shard.wheel.advance(this.flows.now, this.fired);
-    for (let n = 0; n < fired; n++) this.events.timer(this.fired[n]!);
+    for (let n = 0; n < fired; n++) this.protocols.timer(this.fired[n]!);
   }
 
   // -- other workers ---------------------------------------------------------------------------------------------------
@@ -356,17 +374,23 @@ export class PollWorker implements TcpHost {
         any = true;
         this.handoffMessage(from, ring.data, at);
         ring.release();
-        this.handoff.rehomeMarked();
+        if (this.handoff.marked) this.rehomeMarked();
       }
     }
+    this.nat.flush();
     return any;
+  }
+
+  private rehomeMarked(): void {
+    this.nat.flush();
+    this.handoff.rehomeMarked();
   }
 
   private handoffMessage(from: number, data: Int32Array, at: number): void {
     const kind = data[at]!;
     if (kind === FLOW) this.handoff.install(from, data, at);
     else if (kind === MARK) this.handoff.markBack(from, data[at + 1]!, data[at + 2]!);
-    else if (kind === MARK_BACK) this.handoff.marked(data[at + 1]!, data[at + 2]!);
+    else if (kind === MARK_BACK) this.handoff.markCameBack(data[at + 1]!, data[at + 2]!);
     else {
       const deadly = data[at + ATTEMPTED]! !== 0;
       data[at + ATTEMPTED] = 1;

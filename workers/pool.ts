@@ -27,7 +27,7 @@ import {
   QUEUE_OF,
   TICKET,
 } from './messages.js';
-import type { TcpSettings } from './nat/tcpFlows.js';
+import type { NatSettings } from './nat/flows.js';
 import { type DeviceHost, PoolDevice } from './poolDevice.js';
 import {
   FREE_RECORDS,
@@ -51,7 +51,7 @@ const RETRY_MS = 20;
 const MAX_RETRY_MS = 3_000;
 
 export interface PoolOptions extends PoolDimensions {
-  readonly tcp: Omit<TcpSettings, 'seed' | 'peekOffset'>;
+  readonly nat: Omit<NatSettings, 'seed' | 'peekOffset'>;
   /** Bind each worker to a CPU of its own. */
   readonly pinned: boolean;
   readonly engine: EngineName;
@@ -74,7 +74,7 @@ export class Pool implements DeviceHost {
   private readonly workers: WorkerEnd[] = [];
   private readonly devices: (PoolDevice | undefined)[] = [];
   private readonly piscina: Piscina<WorkerTask, void>;
-  private readonly tcp: TcpSettings;
+  private readonly nat: NatSettings;
   private readonly stuckCalls: StuckCalls;
   private readonly words: Int32Array;
   private lastTicket = 0;
@@ -86,7 +86,7 @@ export class Pool implements DeviceHost {
   constructor(private readonly options: PoolOptions) {
     this.memory = createPoolMemory(options, randomInt(1, 2 ** 31 - 1));
     this.words = new Int32Array(this.memory.workerWords);
-    this.tcp = { ...options.tcp, seed: this.memory.seed, peekOffset: addon.probePeekOffset() };
+    this.nat = { ...options.nat, seed: this.memory.seed, peekOffset: addon.probePeekOffset() };
     const cpus = addon.getAffinity();
     const { workers } = options;
     this.piscina = new Piscina<WorkerTask, void>({
@@ -231,7 +231,7 @@ export class Pool implements DeviceHost {
     const task: WorkerTask = {
       worker: end.number,
       memory: this.memory,
-      tcp: this.tcp,
+      nat: this.nat,
       engine: this.options.engine,
       epoll: end.epoll,
       eventFd: end.eventFd,

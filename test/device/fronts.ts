@@ -10,6 +10,7 @@ import { ENGINE } from '../engineUnderTest.js';
 import type { CounterName } from '../../workers/counters.js';
 import { DEFAULT_ADDRESSES } from '../../workers/nat/addresses.js';
 import { DEFAULT_TCP_TIMES } from '../../workers/nat/tcpFlows.js';
+import { DEFAULT_UDP_TIMES } from '../../workers/nat/udpFlows.js';
 import { Pool } from '../../workers/pool.js';
 import type { PoolDevice } from '../../workers/poolDevice.js';
 import { ControlGuest } from './controlGuest.js';
@@ -87,7 +88,12 @@ export class PciFront implements Front {
       flows: 64,
       pinned: false,
       engine: chooseEngine(ENGINE).engine,
-      tcp: { addresses: DEFAULT_ADDRESSES, allowHostLoopback: true, times: DEFAULT_TCP_TIMES },
+      nat: {
+        addresses: DEFAULT_ADDRESSES,
+        allowHostLoopback: true,
+        times: DEFAULT_TCP_TIMES,
+        udpTimes: DEFAULT_UDP_TIMES,
+      },
       log: { warn: () => undefined },
     });
     await pool.ready();

@@ -17,13 +17,20 @@ import { FLOW_WORDS } from '../../../workers/flow.js';
 import { HeldChains } from '../../../workers/heldChains.js';
 import { DEFAULT_ADDRESSES } from '../../../workers/nat/addresses.js';
 import { Origin } from '../../../workers/nat/guestLink.js';
-import type { FrameSink, FrameSource, GuestLink } from '../../../workers/nat/guestLink.js';
-import { Nat, PROCEED } from '../../../workers/nat/nat.js';
+import type { FrameBatch, FrameSink, FrameSource, GuestLink } from '../../../workers/nat/guestLink.js';
+import { IcmpErrors } from '../../../workers/nat/icmpErrors.js';
+import { Nat } from '../../../workers/nat/nat.js';
+import type { NatSettings } from '../../../workers/nat/flows.js';
+import { PROCEED } from '../../../workers/nat/sharding.js';
 import { TcpEvents } from '../../../workers/nat/tcpEvents.js';
 import { DEFAULT_TCP_TIMES, TcpFlows } from '../../../workers/nat/tcpFlows.js';
-import type { TcpSettings } from '../../../workers/nat/tcpFlows.js';
+import { DEFAULT_UDP_TIMES, UdpFlows } from '../../../workers/nat/udpFlows.js';
 import { TcpInput } from '../../../workers/nat/tcpInput.js';
-import { OUTPUT_BLOCKED, OUTPUT_MORE, TcpOutput } from '../../../workers/nat/tcpOutput.js';
+import { TcpOutput } from '../../../workers/nat/tcpOutput.js';
+import { BATCH_IOVECS, UdpBatch } from '../../../workers/nat/udpBatch.js';
+import { UdpInput } from '../../../workers/nat/udpInput.js';
+import { UdpMappings } from '../../../workers/nat/udpMappings.js';
+import { OUTPUT_BLOCKED, OUTPUT_MORE } from '../../../workers/flowProtocol.js';
 import { Shard } from '../../../workers/shard.js';
 import { BULKY, SMALL } from '../../../workers/turnLists.js';
 import { setU16 } from '../../../workers/wire/bytes.js';
@@ -99,6 +106,9 @@ class FakeEngine implements Engine {
     this.sockets.set(fd, new FakeSocket(...this.target, token, generation));
     return 0;
   }
+  watchDatagrams(): number {
+    return 0;
+  }
   watchEventfd(): number {
     return 0;
   }
@@ -107,6 +117,24 @@ class FakeEngine implements Engine {
   }
   signal(): number {
     return 0;
+  }
+  udpSocket(): number {
+    return this.nextFd++;
+  }
+  sendDatagrams(_fd: number, _first: number, count: number): number {
+    return count;
+  }
+  sendSegments(): number {
+    return 0;
+  }
+  receiveDatagrams(): number {
+    return -EAGAIN;
+  }
+  receiveDatagram(): number {
+    return -EAGAIN;
+  }
+  takeError(): number {
+    return -EAGAIN;
   }
   tcpSocket(): number {
     return this.socketErrno === 0 ? this.nextFd++ : -this.socketErrno;
@@ -212,6 +240,7 @@ const FRAME_REGION = 0;
 const SINK_REGION = 1;
 const FRAME_TRIPLE = 0;
 const SINK_TRIPLE = 8;
+const BATCH_TRIPLE = 16;
 
 class Frame implements FrameSource {
   readonly bytes: Uint8Array;
@@ -235,7 +264,21 @@ class Frame implements FrameSource {
   rewind(): void {}
 }
 
+/** TCP sends one frame at a time. */
+const NO_BATCH: FrameBatch = {
+  header: new Uint8Array(0),
+  headerOffset: 0,
+  payloadTriple: 0,
+  messages: 0,
+  data: 0,
+  reserve: () => 0,
+  length: () => 0,
+  place: () => undefined,
+  commit: () => undefined,
+};
+
 class Sink implements FrameSink {
+  readonly batch = NO_BATCH;
   readonly headerOffset = 0;
   readonly payloadFirst = SINK_TRIPLE;
   readonly payloadCount = 1;
@@ -278,7 +321,7 @@ export interface TraceOptions {
 }
 
 export class Trace {
-  readonly iovecs = new Uint32Array(64);
+  readonly iovecs = new Uint32Array(3 * (BATCH_TRIPLE + BATCH_IOVECS));
   readonly memory = [new Uint8Array(70_000), new Uint8Array(70_000)] as const;
   readonly engine = new FakeEngine(this.memory, this.iovecs);
   readonly sink = new Sink(this.memory[SINK_REGION], this.iovecs);
@@ -313,10 +356,11 @@ export class Trace {
       },
       wantBuffers: () => false,
     };
-    const settings: TcpSettings = {
+    const settings: NatSettings = {
       addresses: DEFAULT_ADDRESSES,
       allowHostLoopback,
       times: DEFAULT_TCP_TIMES,
+      udpTimes: DEFAULT_UDP_TIMES,
       peekOffset: true,
       seed: 1,
     };
@@ -330,7 +374,10 @@ export class Trace {
       input.drainHeld(flow, this.frame, (origin) => this.reread(origin.head), new Origin()),
     );
     const sharding = { known: () => PROCEED, unknown: () => PROCEED, opened: () => undefined };
-    this.nat = new Nat(this.flows, input, sharding, this.counters);
+    const udp = new UdpFlows(this.flows, new UdpMappings(shard, 1));
+    const icmp = new IcmpErrors(this.flows);
+    const batch = new UdpBatch(this.flows, icmp, this.iovecs, BATCH_TRIPLE);
+    this.nat = new Nat(this.flows, input, new UdpInput(udp, batch, icmp, sharding), batch, sharding, this.counters);
   }
 
   /** Flows that exist. */

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { addon } from '../../../src/native/addon.js';
 import { DEFAULT_ADDRESSES } from '../../../workers/nat/addresses.js';
 import { DEFAULT_TCP_TIMES } from '../../../workers/nat/tcpFlows.js';
+import { DEFAULT_UDP_TIMES } from '../../../workers/nat/udpFlows.js';
 import { PollWorker } from '../../../workers/pollWorker.js';
 import { createPoolMemory } from '../../../workers/poolMemory.js';
 import { warmUp } from '../../../workers/warmUp/warmUp.js';
@@ -30,6 +31,7 @@ class Fixture implements Disposable {
       addresses: DEFAULT_ADDRESSES,
       allowHostLoopback: false,
       times: DEFAULT_TCP_TIMES,
+      udpTimes: DEFAULT_UDP_TIMES,
       peekOffset: addon.probePeekOffset(),
       seed: 7,
     });
