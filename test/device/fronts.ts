@@ -68,6 +68,10 @@ export class VhostUserFront implements Front {
     return this.network.stats().counters[name];
   }
 
+  injectFault(worker: number): Promise<void> {
+    return this.network.injectFault(worker);
+  }
+
   async close(): Promise<void> {
     await this.network.close();
     rmSync(this.folder, { recursive: true, force: true });
