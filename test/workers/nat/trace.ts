@@ -28,9 +28,11 @@ import { DEFAULT_UDP_TIMES, UdpFlows } from '../../../workers/nat/udpFlows.js';
 import { TcpInput } from '../../../workers/nat/tcpInput.js';
 import { TcpOutput } from '../../../workers/nat/tcpOutput.js';
 import { BATCH_IOVECS, UdpBatch } from '../../../workers/nat/udpBatch.js';
+import { UdpEvents } from '../../../workers/nat/udpEvents.js';
 import { UdpInput } from '../../../workers/nat/udpInput.js';
 import { UdpMappings } from '../../../workers/nat/udpMappings.js';
-import { OUTPUT_BLOCKED, OUTPUT_MORE } from '../../../workers/flowProtocol.js';
+import { UdpOutput } from '../../../workers/nat/udpOutput.js';
+import { OUTPUT_BLOCKED, OUTPUT_MORE, Protocols } from '../../../workers/flowProtocol.js';
 import { Shard } from '../../../workers/shard.js';
 import { BULKY, SMALL } from '../../../workers/turnLists.js';
 import { setU16 } from '../../../workers/wire/bytes.js';
@@ -106,8 +108,8 @@ class FakeEngine implements Engine {
     this.sockets.set(fd, new FakeSocket(...this.target, token, generation));
     return 0;
   }
-  watchDatagrams(): number {
-    return 0;
+  watchDatagrams(fd: number, token: number, generation: number): number {
+    return this.watchSocket(fd, token, generation);
   }
   watchEventfd(): number {
     return 0;
@@ -118,8 +120,9 @@ class FakeEngine implements Engine {
   signal(): number {
     return 0;
   }
-  udpSocket(): number {
-    return this.nextFd++;
+  udpSocket(address: number, port: number): number {
+    this.target = [address, port];
+    return this.socketErrno === 0 ? this.nextFd++ : -this.socketErrno;
   }
   sendDatagrams(_fd: number, _first: number, count: number): number {
     return count;
@@ -130,8 +133,10 @@ class FakeEngine implements Engine {
   receiveDatagrams(): number {
     return -EAGAIN;
   }
-  receiveDatagram(): number {
-    return -EAGAIN;
+  receiveDatagram(fd: number, first: number, count: number): number {
+    const bytes = this.peek(fd, first, count);
+    if (bytes > 0) this.socket(fd).received = '';
+    return bytes;
   }
   takeError(): number {
     return -EAGAIN;
@@ -330,8 +335,7 @@ export class Trace {
   readonly givenBack: number[] = [];
   readonly flows: TcpFlows;
   private readonly nat: Nat;
-  private readonly output: TcpOutput;
-  private readonly events: TcpEvents;
+  private readonly protocols: Protocols;
   readonly frame = new Frame(this.memory[FRAME_REGION], this.iovecs);
   /** The pair that the NAT sent on last. */
   pairUsed = 0;
@@ -368,14 +372,16 @@ export class Trace {
     const held = new HeldChains(new Int32Array(HeldChains.words(16)), ({ head }) => void this.givenBack.push(head));
     const host = { link: () => link, flowClosed: () => undefined };
     this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, host, { devices: 1, pairs });
-    this.output = new TcpOutput(this.flows, this.iovecs, SINK_REGION);
-    const input = new TcpInput(this.flows, this.output);
-    this.events = new TcpEvents(this.flows, input, this.output, (flow) =>
+    const output = new TcpOutput(this.flows, this.iovecs, SINK_REGION);
+    const input = new TcpInput(this.flows, output);
+    const events = new TcpEvents(this.flows, input, output, (flow) =>
       input.drainHeld(flow, this.frame, (origin) => this.reread(origin.head), new Origin()),
     );
-    const sharding = { known: () => PROCEED, unknown: () => PROCEED, opened: () => undefined };
     const udp = new UdpFlows(this.flows, new UdpMappings(shard, 1));
     const icmp = new IcmpErrors(this.flows);
+    const udpEvents = new UdpEvents(udp, new UdpOutput(udp), icmp);
+    this.protocols = new Protocols(this.flows.records, events, udpEvents);
+    const sharding = { known: () => PROCEED, unknown: () => PROCEED, opened: () => undefined };
     const batch = new UdpBatch(this.flows, icmp, this.iovecs, BATCH_TRIPLE);
     this.nat = new Nat(this.flows, input, new UdpInput(udp, batch, icmp, sharding), batch, sharding, this.counters);
   }
@@ -411,10 +417,16 @@ export class Trace {
 
   /** The NAT handles a raw frame. */
   sendFrame(frame: Uint8Array): Segment[] {
+    return this.sendDatagram(frame).map(parse);
+  }
+
+  /** The same for what is no TCP: returns frames. */
+  sendDatagram(frame: Uint8Array): Uint8Array[] {
     this.chains.set(this.nextHead, frame);
     this.reread(this.nextHead++);
     this.nat.input(this.frame, this.origin);
-    return this.turn();
+    this.nat.flush();
+    return this.turnFrames();
   }
 
   /** The NAT handles a frame of the test's own making. */
@@ -458,7 +470,7 @@ export class Trace {
   }
 
   event(bits: number): Segment[] {
-    this.events.socket(this.socket.token, bits);
+    this.protocols.socket(this.socket.token, bits);
     return this.turn();
   }
 
@@ -468,7 +480,7 @@ export class Trace {
     for (let left = ms; left > 0; left -= 16) {
       this.engine.clock[0] = (this.engine.clock[0]! + Math.min(left, 16)) | 0;
       const fired = this.flows.shard.wheel.advance(this.engine.clock[0]!, this.fired);
-      for (let n = 0; n < fired; n++) this.events.timer(this.fired[n]!);
+      for (let n = 0; n < fired; n++) this.protocols.timer(this.fired[n]!);
       segments.push(...this.turn());
     }
     return segments;
@@ -492,17 +504,21 @@ export class Trace {
   }
 
   private turn(): Segment[] {
+    return this.turnFrames().map(parse);
+  }
+
+  private turnFrames(): Uint8Array[] {
     this.flows.flushDelayed();
     for (let n = this.flows.listed.length; n > 0; n--) {
       const { listed } = this.flows;
       const pair = listed.size(0, SMALL) + listed.size(0, BULKY) > 0 ? 0 : 1;
       const flow = listed.shift(pair, listed.size(pair, SMALL) > 0 ? SMALL : BULKY);
       if (!this.flows.takeListed(flow)) continue;
-      const result = this.output.run(flow);
+      const result = this.protocols.run(flow);
       if (result === OUTPUT_MORE) this.flows.list(flow);
       else if (result === OUTPUT_BLOCKED) this.flows.wait(flow);
     }
-    return this.sink.frames.splice(0).map(parse);
+    return this.sink.frames.splice(0);
   }
 
   private reread(head: number): boolean {

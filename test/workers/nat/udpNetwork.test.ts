@@ -18,6 +18,8 @@ const GUEST_PORT = 40_000;
 const LONGEST = 1472;
 const bytes = (length: number, first = 0): Uint8Array => Uint8Array.from({ length }, (_, n) => (first + n) & 0xff);
 
+const name = (port: number, payload: Uint8Array): string => `${port} ${Buffer.from(payload).toString('hex')}`;
+
 describe.each([1, 2])('%i workers', (workers) => {
   let front: VhostUserFront;
   let echo: UdpServer;
@@ -76,10 +78,10 @@ describe.each([1, 2])('%i workers', (workers) => {
           ports: [echo.port, GUEST_PORT],
           payload,
         });
-        expect(guest.lastHeader[0]).toBe(partial ? 1 : 0);
         // A partial checksum is the pseudo-header's sum, to be completed from byte 34 on at 6 (virtio 1.2 §5.1.6.4.1).
-        if (partial) expect([guest.lastHeader[6], guest.lastHeader[8]]).toEqual([34, 6]);
-        else expect(udpSum(guest.lastFrame)).toBe(0xffff);
+        const { lastHeader, lastFrame } = guest;
+        expect([lastHeader[0], lastHeader[6], lastHeader[8]]).toEqual(partial ? [1, 34, 6] : [0, 0, 0]);
+        expect(partial || udpSum(lastFrame) === 0xffff).toBe(true);
       }
     });
 
@@ -113,7 +115,6 @@ describe.each([1, 2])('%i workers', (workers) => {
             await guest.sendAllOn(pair, frames, (n) => mine[n]!.cuts);
           }
           const left = new Map<string, number>();
-          const name = (port: number, payload: Uint8Array): string => `${port} ${Buffer.from(payload).toString('hex')}`;
           const count = (key: string, by: number): void => void left.set(key, (left.get(key) ?? 0) + by);
           for (const { port, payload } of datagrams) count(name(port, payload), 1);
           for (const _ of datagrams) {
@@ -160,7 +161,7 @@ describe.each([1, 2])('%i workers', (workers) => {
       const from = (port: number): number[] =>
         sink.received.filter((each) => each.port === port).map(({ data }) => data[0]!);
       const [first, second] = [...new Set(sink.received.map(({ port }) => port))];
-      const orders = [from(first!), from(second!)].sort((a, b) => a[0]! - b[0]!);
+      const orders = [from(first!), from(second!)].toSorted((a, b) => a[0]! - b[0]!);
       expect(orders).toEqual([0, 1].map((parity) => Array.from({ length: 20 }, (_, n) => 2 * n + parity)));
     });
 
@@ -347,11 +348,8 @@ describe.each([1, 2])('%i workers', (workers) => {
     expect(sink.received.map(({ data }) => data[0])).toEqual(Array.from({ length: 40 }, (_, n) => n));
     expect(new Set([...sink.received, ...echo.received.slice(-60)].map(({ port }) => port)).size).toBe(1);
     expect(opened).toBe(2);
-    if (workers === 1) expect([handed, moved]).toEqual([0, 0]);
-    else {
-      expect(handed).toBeGreaterThanOrEqual(16);
-      expect(moved).toBeGreaterThanOrEqual(1);
-    }
+    const several = workers > 1;
+    expect([handed! >= 16, moved! >= 1]).toEqual([several, several]);
   });
 
   it('flows outlive their worker', async () => {
