@@ -27,21 +27,13 @@ import {
 } from './flow.js';
 import { ATTEMPTED, FLOW, Handoff, MARK, MARK_BACK } from './handoff.js';
 import { HeldChains } from './heldChains.js';
-import { type FlowProtocol, Protocols } from './flowProtocol.js';
+import type { FlowProtocol } from './flowProtocol.js';
 import type { FlowHost, NatSettings } from './nat/flows.js';
 import type { GuestLink } from './nat/guestLink.js';
-import { IcmpErrors } from './nat/icmpErrors.js';
-import { Nat } from './nat/nat.js';
-import { TcpEvents } from './nat/tcpEvents.js';
+import { createNat } from './nat/createNat.js';
+import type { Nat } from './nat/nat.js';
 import { TcpFlows } from './nat/tcpFlows.js';
-import { TcpInput } from './nat/tcpInput.js';
-import { TcpOutput } from './nat/tcpOutput.js';
-import { UdpBatch } from './nat/udpBatch.js';
-import { UdpEvents } from './nat/udpEvents.js';
-import { UdpFlows } from './nat/udpFlows.js';
-import { UdpInput } from './nat/udpInput.js';
 import { UdpMappings } from './nat/udpMappings.js';
-import { UdpOutput } from './nat/udpOutput.js';
 import { OutputTurns } from './outputTurns.js';
 import {
   FREE_RECORDS,
@@ -123,23 +115,28 @@ export class PollWorker implements FlowHost {
     const held = new HeldChains(new Int32Array(memory.held[worker]!), (origin) => this.transmitPath.giveBack(origin));
     this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, this, memory);
     const { devices, flows, counters, iovecs, timer } = this;
-    const output = new TcpOutput(flows, iovecs, this.thread.discardRegion);
-    const input = new TcpInput(flows, output);
-    const udp = new UdpFlows(flows, new UdpMappings(shard, memory.seed));
-    const handoff = new Handoff(worker, memory, flows, udp.mappings, settings.wakeFds);
-    const icmp = new IcmpErrors(flows);
-    const batch = new UdpBatch(flows, icmp, iovecs, BATCH_FIRST);
-    const nat = new Nat(flows, input, new UdpInput(udp, batch, icmp, handoff), batch, handoff, counters);
+    const mappings = new UdpMappings(shard, memory.seed);
+    const handoff = new Handoff(worker, memory, flows, mappings, settings.wakeFds);
+    const drainHeld = (flow: number): void => this.transmitPath.drainHeld(flow);
+    const { discardRegion } = this.thread;
+    const parts = createNat(flows, mappings, handoff, iovecs, BATCH_FIRST, discardRegion, drainHeld);
+    const { nat, tcpInput } = parts;
     this.handoff = handoff;
     this.nat = nat;
-    this.protocols = new Protocols(
-      flows.records,
-      new TcpEvents(flows, input, output, (flow) => this.transmitPath.drainHeld(flow)),
-      new UdpEvents(udp, new UdpOutput(udp), icmp),
-    );
+    this.protocols = parts.protocols;
     const pairs = memory.devices * memory.pairs;
     this.turns = new OutputTurns(worker, memory.workers, devices, flows, this.protocols, handoff, timer, pairs);
-    this.transmitPath = new TransmitPath(worker, devices, flows.records, iovecs, nat, input, handoff, counters, timer);
+    this.transmitPath = new TransmitPath(
+      worker,
+      devices,
+      flows.records,
+      iovecs,
+      nat,
+      tcpInput,
+      handoff,
+      counters,
+      timer,
+    );
     this.engine.watchEventfd(settings.wakeFds[worker]!, WAKE_TOKEN, 0);
   }
 

@@ -18,7 +18,7 @@ const GUEST_PORT = 40_000;
 const LONGEST = 1472;
 const bytes = (length: number, first = 0): Uint8Array => Uint8Array.from({ length }, (_, n) => (first + n) & 0xff);
 
-const name = (port: number, payload: Uint8Array): string => `${port} ${Buffer.from(payload).toString('hex')}`;
+const label = (port: number, payload: Uint8Array): string => `${port} ${Buffer.from(payload).toString('hex')}`;
 
 describe.each([1, 2])('%i workers', (workers) => {
   let front: VhostUserFront;
@@ -116,11 +116,11 @@ describe.each([1, 2])('%i workers', (workers) => {
           }
           const left = new Map<string, number>();
           const count = (key: string, by: number): void => void left.set(key, (left.get(key) ?? 0) + by);
-          for (const { port, payload } of datagrams) count(name(port, payload), 1);
+          for (const { port, payload } of datagrams) count(label(port, payload), 1);
           for (const _ of datagrams) {
             await next(guest);
             const { ports, payload } = parseUdp(guest.lastFrame);
-            count(name(ports[1], payload), -1);
+            count(label(ports[1], payload), -1);
           }
           expect([...left.values()].filter((number) => number !== 0)).toEqual([]);
         }),
