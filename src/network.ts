@@ -17,6 +17,7 @@ import type { StageName } from '../workers/stageTimer.js';
 import { SlipwayError } from './errors.js';
 import { MAX_CPUS, defaultWorkers, wholeNumber } from './limits.js';
 import { createLogger, type Logger } from './log.js';
+import { type DnsChoice, Resolver } from './resolver.js';
 
 export interface NetworkOptions {
   /** Poll workers, 1 … 64. One per queue pair, on half of the CPUs at most, if left out. */
@@ -41,6 +42,11 @@ export interface NetworkOptions {
   readonly engine?: EngineChoice;
   /** Times the stages of packets' ways, for `stats`; costs some CPU. Default false. */
   readonly timing?: boolean;
+  /**
+   * Where queries of names that the guest sends to 10.0.2.3 go: `host`, to the first IPv4 name server of the host's
+   * /etc/resolv.conf, which is read again when it changes; to an IPv4 address; or nowhere. Default `host`.
+   */
+  readonly dns?: DnsChoice;
   readonly log?: Logger;
 }
 
@@ -134,6 +140,7 @@ export class Network implements AsyncDisposable {
   private constructor(
     private readonly pool: Pool,
     private readonly config: Omit<DeviceConfig, 'mac'>,
+    private readonly resolver: Resolver,
     log: Logger,
   ) {
     this.frontLog = { info: (message) => log.info(message), warn: (message) => log.warn(message) };
@@ -141,7 +148,7 @@ export class Network implements AsyncDisposable {
 
   /**
    * Starts the workers.
-   * @throws {UsageError} for an option out of its range
+   * @throws {UsageError} for an option out of its range, or a `dns` that is none
    * @throws {SlipwayError} when the workers don't start, or for the engine `uring` where the kernel has or allows none
    */
   static async create(options: NetworkOptions = {}): Promise<Network> {
@@ -150,6 +157,7 @@ export class Network implements AsyncDisposable {
     const workers = wholeNumber('workers', options.workers ?? defaultWorkers(queues), 1, MAX_CPUS);
     const mtu = wholeNumber('mtu', options.mtu ?? 1500, 68, 65_535);
     const log = options.log ?? createLogger('warn');
+    const resolver = new Resolver(options.dns ?? 'host');
     const engine = engineOf(options.engine ?? 'auto', log);
     const pool = new Pool({
       workers,
@@ -162,6 +170,7 @@ export class Network implements AsyncDisposable {
       nat: {
         addresses: { ...DEFAULT_ADDRESSES, mtu },
         allowHostLoopback: options.allowHostLoopback ?? false,
+        resolver: resolver.address,
         times: {
           ...DEFAULT_TCP_TIMES,
           connect: wholeNumber('connectTimeoutMs', options.connectTimeoutMs ?? 3000, 1, 600_000),
@@ -174,7 +183,8 @@ export class Network implements AsyncDisposable {
       log: { warn: (message) => log.warn(message) },
     });
     await pool.ready();
-    return new Network(pool, { mtu, pairs: queues }, log);
+    resolver.follow();
+    return new Network(pool, { mtu, pairs: queues }, resolver, log);
   }
 
   /** Number of poll workers. */
@@ -271,6 +281,7 @@ export class Network implements AsyncDisposable {
   }
 
   private async shutDown(): Promise<void> {
+    this.resolver.close();
     for (const { networkClosed } of this.attached) networkClosed();
     const left = Promise.all([
       ...[...this.served].map((served) => this.unserve(served)),

@@ -97,6 +97,7 @@ export class PciFront implements Front {
         allowHostLoopback: true,
         times: DEFAULT_TCP_TIMES,
         udpTimes: DEFAULT_UDP_TIMES,
+        resolver: new Int32Array(1),
       },
       log: { warn: () => undefined },
     });

@@ -95,6 +95,7 @@ class World implements Disposable {
       allowHostLoopback: false,
       times: DEFAULT_TCP_TIMES,
       udpTimes: DEFAULT_UDP_TIMES,
+      resolver: new Int32Array(1),
       peekOffset: true,
       seed: 7,
     });

@@ -26,6 +26,7 @@ beforeEach(() => {
       allowHostLoopback: false,
       times: DEFAULT_TCP_TIMES,
       udpTimes: DEFAULT_UDP_TIMES,
+      resolver: new Int32Array(1),
     },
     log: { warn: (message) => log.warn(message) },
   });

@@ -26,6 +26,7 @@ import {
   UDP_OPEN,
 } from '../flow.js';
 import { u16, u32 } from '../wire/bytes.js';
+import { DNS_PORT } from './egress.js';
 import type { Flows } from './flows.js';
 import type { FrameSource, Origin } from './guestLink.js';
 import type { FlowTuple } from './sharding.js';
@@ -41,7 +42,6 @@ export interface UdpTimes {
 
 export const DEFAULT_UDP_TIMES: UdpTimes = { idle: 300_000, answeredQuery: 30_000 };
 
-const DNS_PORT = 53;
 /** Datagrams that a call to receive asks for at first: one more than usually waits says that there are no more. */
 export const FIRST_RECEIVE_BATCH = 2;
 

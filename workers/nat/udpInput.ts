@@ -101,8 +101,7 @@ export class UdpInput {
   /** Opens a flow for the datagram if it is allowed to go out, and isn't another worker's. */
   private open(frame: FrameSource, key: number, origin: Origin): number {
     const { flows, parsed: d } = this;
-    const { addresses, allowHostLoopback } = flows.settings;
-    const address = egressAddress(d.destination, addresses, allowHostLoopback);
+    const address = egressAddress(d.destination, d.ports & 0xffff, flows.settings);
     if (address === undefined) {
       flows.counters[C.deniedByPolicy]!++;
       this.icmp.ofDatagram(d, frame, origin, 0);

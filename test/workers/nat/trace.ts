@@ -331,6 +331,8 @@ export class Trace {
   readonly engine = new FakeEngine(this.memory, this.iovecs);
   readonly sink = new Sink(this.memory[SINK_REGION], this.iovecs);
   readonly counters = new Float64Array(COUNTER_NAMES.length);
+  /** The host's name server. */
+  readonly resolver = new Int32Array(1);
   /** Heads of chains that were held and given back. */
   readonly givenBack: number[] = [];
   readonly flows: TcpFlows;
@@ -365,6 +367,7 @@ export class Trace {
       allowHostLoopback,
       times: DEFAULT_TCP_TIMES,
       udpTimes: DEFAULT_UDP_TIMES,
+      resolver: this.resolver,
       peekOffset: true,
       seed: 1,
     };

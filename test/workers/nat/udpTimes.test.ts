@@ -130,3 +130,36 @@ it('a guest without receive buffers gets what came once it has some', () => {
   t.buffersCome();
   expect(t.counters[C.datagramsToGuest]).toBe(1);
 });
+
+describe('10.0.2.3', () => {
+  const RESOLVER = parseIpv4Address('127.0.0.53');
+  const nameServer = parseIpv4Address('10.0.2.3');
+  const query = (port: number): Uint8Array =>
+    udpDatagram({ destination: nameServer, ports: [1, port], payload: Uint8Array.of(1) });
+
+  it("port 53 leads to the host's name server, be it on the host's loopback, and no other port does", () => {
+    const t = new Trace();
+    t.resolver[0] = RESOLVER;
+    t.sendDatagram(query(53));
+    expect([t.socket.address, t.socket.port]).toEqual([RESOLVER, 53]);
+    t.receives('answer');
+    expect(t.counters[C.datagramsToGuest]).toBe(1);
+    expect(parseIcmp(t.sendDatagram(query(54))[0]!)).toMatchObject({ type: 3, code: 13 });
+    expect(t.socketCount).toBe(1);
+  });
+
+  it('by TCP too', () => {
+    const t = new Trace();
+    t.resolver[0] = RESOLVER;
+    t.destination = nameServer;
+    t.ports = [1, 53];
+    t.send({ flags: 2, seq: 1 });
+    expect([t.socket.address, t.socket.port]).toEqual([RESOLVER, 53]);
+  });
+
+  it('is prohibited where there is none', () => {
+    const t = new Trace();
+    expect(parseIcmp(t.sendDatagram(query(53))[0]!)).toMatchObject({ type: 3, code: 13 });
+    expect(t.socketCount).toBe(0);
+  });
+});

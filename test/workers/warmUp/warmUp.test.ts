@@ -32,6 +32,7 @@ class Fixture implements Disposable {
       allowHostLoopback: false,
       times: DEFAULT_TCP_TIMES,
       udpTimes: DEFAULT_UDP_TIMES,
+      resolver: new Int32Array(1),
       peekOffset: addon.probePeekOffset(),
       seed: 7,
     });
