@@ -105,8 +105,12 @@ export class IcmpErrors {
     const byHost = type === ICMP_UNREACHABLE && (code === PORT_UNREACHABLE || code === PROTOCOL_UNREACHABLE);
     const sender = byHost ? destination : addresses.gateway;
     writeIpv4(frame, ETHERNET_HEADER, frame.length - ETHERNET_HEADER, 0, PROTOCOL_ICMP, sender, source);
-    if (sink.copy(frame, frame.length)) flows.counters[C.icmpErrorsSent]!++;
-    else flows.counters[C.receiveBuffersMissing]!++;
+    if (!sink.copy(frame, frame.length)) {
+      flows.counters[C.receiveBuffersMissing]!++;
+      return;
+    }
+    flows.counters[C.framesToGuest]!++;
+    flows.counters[C.icmpErrorsSent]!++;
   }
 
   private allowed(): boolean {

@@ -249,7 +249,8 @@ describe.each([1, 2])('%i workers', (workers) => {
       '%s is prohibited, and said to be',
       async (to) => {
         await using guest = await guestWith();
-        expect(await growth(['deniedByPolicy', 'flowsOpened'], () => guest.sendOn(0, denied(to)))).toEqual([1, 0]);
+        const names = ['deniedByPolicy', 'icmpErrorsSent', 'framesToGuest', 'flowsOpened'] as const;
+        expect(await growth(names, () => guest.sendOn(0, denied(to)))).toEqual([1, 1, 1, 0]);
         expect(parseIcmp(guest.lastFrame)).toMatchObject({
           from: '10.0.2.2',
           type: 3,
