@@ -1,6 +1,7 @@
 /** UDP servers on the host, and what a guest's frames of UDP and ICMP say. */
 import { createSocket, type RemoteInfo, type Socket } from 'node:dgram';
 import { once } from 'node:events';
+import { setU16 } from '../../../workers/wire/bytes.js';
 import { ETHERNET_HEADER } from '../../../workers/wire/ethernet.js';
 import * as ip from '../../../workers/wire/ipv4.js';
 import { pseudoHeaderSum, sum16 } from '../../../workers/wire/checksum.js';
@@ -99,4 +100,25 @@ export function parseIcmp(frame: Uint8Array): Record<string, unknown> {
       udp.destinationPort(frame, quoted + ip.IPV4_HEADER),
     ],
   };
+}
+
+/** The packet ends 7 bytes behind its IP header. */
+export function udpDatagramCut(frame: Uint8Array): Uint8Array {
+  const cut = frame.slice();
+  setU16(cut, 16, 27);
+  return summed(cut);
+}
+
+/** The first of several fragments. */
+export function fragmentOf(frame: Uint8Array): Uint8Array {
+  const fragment = frame.slice();
+  setU16(fragment, 20, 0x2000);
+  return summed(fragment);
+}
+
+/** With the IP header's checksum made right. */
+function summed(frame: Uint8Array): Uint8Array {
+  setU16(frame, 24, 0);
+  setU16(frame, 24, ~sum16(frame, ETHERNET_HEADER, ip.IPV4_HEADER, 0));
+  return frame;
 }

@@ -10,7 +10,7 @@ import { VhostUserFront } from '../../device/fronts.js';
 import { FEATURES, type QueueGuest } from '../../device/queueGuest.js';
 import { type DatagramOptions, udpDatagram } from '../../e2e/guestFrames.js';
 import { until } from '../../until.js';
-import { UdpServer, parseIcmp, parseUdp, udpSum } from './udpHost.js';
+import { UdpServer, fragmentOf, parseIcmp, parseUdp, udpDatagramCut, udpSum } from './udpHost.js';
 
 const HEADER = 12;
 const GUEST_PORT = 40_000;
@@ -353,6 +353,20 @@ describe.each([1, 2])('%i workers', (workers) => {
     expect([handed! >= 16, moved! >= 1]).toEqual([several, several]);
   });
 
+  it('a flow whose pair the driver switches off goes on on another, with what its peer sends', async () => {
+    await using guest = await guestWith();
+    await guest.setPairs(2);
+    await guest.sendAllOn(1, [datagram(bytes(1), { ports: [47_000, sink.port] })]);
+    await until(() => sink.received.length === 1);
+    await guest.setPairs(1);
+    sink.send(bytes(7));
+    await guest.frameOn(0);
+    expect(parseUdp(guest.lastFrame)).toMatchObject({ ports: [sink.port, 47_000], payload: bytes(7) });
+    await guest.sendAllOn(0, [datagram(bytes(1), { ports: [47_000, sink.port] })]);
+    await until(() => sink.received.length === 2);
+    expect(sink.received[1]!.port).toBe(sink.received[0]!.port);
+  });
+
   it('flows outlive their worker', async () => {
     await using guest = await guestWith();
     const before = front.counter('takeovers');
@@ -369,26 +383,3 @@ describe.each([1, 2])('%i workers', (workers) => {
     expect(sink.received[0]!.port).toBe(echo.received.at(-1)!.port);
   });
 });
-
-/** The packet ends 7 bytes behind its IP header. */
-function udpDatagramCut(frame: Uint8Array): Uint8Array {
-  const cut = frame.slice();
-  setU16(cut, 16, 27);
-  return summed(cut);
-}
-
-function fragmentOf(frame: Uint8Array): Uint8Array {
-  const fragment = frame.slice();
-  setU16(fragment, 20, 0x2000);
-  return summed(fragment);
-}
-
-/** With the IP header's checksum made right. */
-function summed(frame: Uint8Array): Uint8Array {
-  setU16(frame, 24, 0);
-  let sum = 0;
-  for (let at = 14; at < 34; at += 2) sum += (frame[at]! << 8) | frame[at + 1]!;
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  setU16(frame, 24, ~sum & 0xffff);
-  return frame;
-}

@@ -1,6 +1,8 @@
 /** How long UDP flows last, and what becomes of datagrams that find no room (RFC 4787 §4.3). */
 import { describe, expect, it } from 'vitest';
 import { C } from '../../../workers/counters.js';
+import { EAGAIN, EPOLLIN } from '../../../workers/engine/engine.js';
+import { BULKY, SMALL } from '../../../workers/turnLists.js';
 import { parseIpv4Address } from '../../../workers/wire/ipv4.js';
 import { udpDatagram } from '../../e2e/guestFrames.js';
 import { Trace } from './trace.js';
@@ -162,4 +164,20 @@ describe('10.0.2.3', () => {
     expect(parseIcmp(t.sendDatagram(query(53))[0]!)).toMatchObject({ type: 3, code: 13 });
     expect(t.socketCount).toBe(0);
   });
+});
+
+it('a flow with more than its share of a turn goes on after the others, among those with much', () => {
+  const t = new Trace();
+  const flood = 300;
+  t.sendDatagram(from(1));
+  let left = flood;
+  t.engine.receiveDatagram = () => (left-- > 0 ? 1 : -EAGAIN);
+  t.event(EPOLLIN);
+  const first = t.counters[C.datagramsToGuest]!;
+  expect(first).toBeGreaterThan(0);
+  expect(first).toBeLessThan(flood);
+  expect([t.flows.listed.size(0, SMALL), t.flows.listed.size(0, BULKY)]).toEqual([0, 1]);
+  for (let n = 0; n < flood; n++) t.passes(1);
+  expect(t.counters[C.datagramsToGuest]).toBe(flood);
+  expect(t.flows.listed.length).toBe(0);
 });
