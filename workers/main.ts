@@ -2,7 +2,7 @@
 import { addon } from '../src/native/addon.js';
 import { Control } from './control.js';
 import type { EngineName } from './engine/engine.js';
-import type { NatSettings } from './nat/flows.js';
+import type { NatSettings } from './nat/settings.js';
 import { PollWorker } from './pollWorker.js';
 import { THREAD, WORKER_WORDS } from './poolMemory.js';
 import type { PoolMemory } from './poolMemory.js';

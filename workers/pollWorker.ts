@@ -28,10 +28,11 @@ import {
 import { ATTEMPTED, FLOW, Handoff, MARK, MARK_BACK } from './handoff.js';
 import { HeldChains } from './heldChains.js';
 import type { FlowProtocol } from './flowProtocol.js';
-import type { FlowHost, NatSettings } from './nat/flows.js';
+import type { FlowHost } from './nat/flows.js';
 import type { GuestLink } from './nat/guestLink.js';
 import { createNat } from './nat/createNat.js';
 import type { Nat } from './nat/nat.js';
+import type { NatSettings } from './nat/settings.js';
 import { TcpFlows } from './nat/tcpFlows.js';
 import { UdpMappings } from './nat/udpMappings.js';
 import { OutputTurns } from './outputTurns.js';

@@ -27,7 +27,7 @@ import {
   QUEUE_OF,
   TICKET,
 } from './messages.js';
-import type { NatSettings } from './nat/flows.js';
+import type { NatSettings } from './nat/settings.js';
 import { type DeviceHost, PoolDevice } from './poolDevice.js';
 import {
   FREE_RECORDS,

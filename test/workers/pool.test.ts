@@ -4,8 +4,7 @@ import { UsageError } from '../../src/errors.js';
 import { createLogger } from '../../src/log.js';
 import { CONTROL_PING } from '../../workers/messages.js';
 import { DEFAULT_ADDRESSES } from '../../workers/nat/addresses.js';
-import { DEFAULT_TCP_TIMES } from '../../workers/nat/tcpFlows.js';
-import { DEFAULT_UDP_TIMES } from '../../workers/nat/udpFlows.js';
+import { DEFAULT_TCP_TIMES, DEFAULT_UDP_TIMES } from '../../workers/nat/settings.js';
 import { Pool } from '../../workers/pool.js';
 import { CONTROL_CAPACITY } from '../../workers/poolMemory.js';
 

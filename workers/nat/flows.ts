@@ -21,18 +21,8 @@ import type { HeldChains } from '../heldChains.js';
 import type { PoolDimensions } from '../poolMemory.js';
 import type { Shard } from '../shard.js';
 import { BULKY, SMALL, TurnLists } from '../turnLists.js';
-import type { EgressSettings } from './egress.js';
 import type { GuestLink } from './guestLink.js';
-import type { TcpTimes } from './tcpFlows.js';
-import type { UdpTimes } from './udpFlows.js';
-
-export interface NatSettings extends EgressSettings {
-  readonly times: TcpTimes;
-  readonly udpTimes: UdpTimes;
-  /** The kernel honours SO_PEEK_OFF on TCP (Linux 6.9). */
-  readonly peekOffset: boolean;
-  readonly seed: number;
-}
+import type { NatSettings } from './settings.js';
 
 /** What the flows need of the worker around them. */
 export interface FlowHost {

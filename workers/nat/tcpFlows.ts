@@ -60,25 +60,6 @@ import { u16, u32 } from '../wire/bytes.js';
 import { HOST_LOOPBACK } from './egress.js';
 import { Flows } from './flows.js';
 
-/** TCP's times, in ms. */
-export interface TcpTimes {
-  /** A connect without an answer ends. */
-  readonly connect: number;
-  /** Idle established flows end: at least 2 h 4 min (RFC 5382 REQ-5). */
-  readonly established: number;
-  /** Flows that one side has finished, or that wait for the guest's first ACK, end: at least 4 min (RFC 5382 REQ-5). */
-  readonly transitory: number;
-  /** TIME_WAIT. The wire to the guest has no length: this waits for its retransmissions only. */
-  readonly timeWait: number;
-}
-
-export const DEFAULT_TCP_TIMES: TcpTimes = {
-  connect: 3_000,
-  established: 7_440_000,
-  transitory: 240_000,
-  timeWait: 1_000,
-};
-
 /** First retransmission, ms; it doubles from there. A virtio ring loses nothing: the guest itself does, rarely. */
 const RTO_MS = 200;
 const RTO_MAX_MS = 60_000;

@@ -32,16 +32,6 @@ import type { FrameSource, Origin } from './guestLink.js';
 import type { FlowTuple } from './sharding.js';
 import type { UdpMappings } from './udpMappings.js';
 
-/** UDP's times, in ms. */
-export interface UdpTimes {
-  /** A flow without datagrams ends: at least 2 minutes, better 5 (RFC 4787 REQ-5). */
-  readonly idle: number;
-  /** One to a name server ends so long after an answer: who asks has no more to ask from this port (REQ-5a). */
-  readonly answeredQuery: number;
-}
-
-export const DEFAULT_UDP_TIMES: UdpTimes = { idle: 300_000, answeredQuery: 30_000 };
-
 /** Datagrams that a call to receive asks for at first: one more than usually waits says that there are no more. */
 export const FIRST_RECEIVE_BATCH = 2;
 
