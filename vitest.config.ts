@@ -28,6 +28,7 @@ export default defineConfig({
             'test/bench/driver/slipway.test.ts',
             'test/device/controlQueueNetwork.test.ts',
             'test/device/dataQueuesNetwork.test.ts',
+            'test/workers/nat/udpNetwork.test.ts',
           ],
           env: { SLIPWAY_ENGINE: 'auto' },
         },

@@ -6,16 +6,8 @@
  * MRG_RXBUF a frame spans as many chains as it needs, all but the last filled, all shown together (§5.1.6.4.1).
  */
 import type { GuestMemory } from './guestMemory.js';
-import {
-  HDR_CSUM_OFFSET,
-  HDR_CSUM_START,
-  HDR_F_NEEDS_CSUM,
-  HDR_FLAGS,
-  HDR_GSO_SIZE,
-  HDR_GSO_TYPE,
-  HDR_HDR_LEN,
-  HDR_NUM_BUFFERS,
-} from './netHeader.js';
+import { writeNetHeader } from './netHeader.js';
+import { type FrameFilter, ReceiveBatch } from './receiveBatch.js';
 import { MAX_IOVECS, type Virtqueue } from './virtqueue.js';
 
 /** Chains that one frame may span: 64 KiB in the smallest buffers that Linux posts, with room. */
@@ -25,15 +17,11 @@ const MAX_REFUSALS = 64;
 /** Bytes of a frame, from its start, that the caller may write in place. */
 export const MAX_HEADERS = 128;
 
-/** Says which frames the driver wants (virtio 1.2 §5.1.6.5.1). */
-export interface FrameFilter {
-  /** @param offset where the frame's Ethernet header lies */
-  accepts(frame: Uint8Array, offset: number): boolean;
-}
-
 const TAKES_ALL: FrameFilter = { accepts: () => true };
 
 export class ReceiveQueue {
+  /** Several frames at once, of one buffer each. */
+  readonly batch: ReceiveBatch;
   /** Where the frame's first bytes go, valid after `reserve`. */
   header: Uint8Array = new Uint8Array(0);
   headerOffset = 0;
@@ -70,7 +58,9 @@ export class ReceiveQueue {
     private readonly headerSize: number,
     private readonly mergeable: boolean,
     private readonly filter: FrameFilter = TAKES_ALL,
-  ) {}
+  ) {
+    this.batch = new ReceiveBatch(queue, memory, iovecs, first, headerSize, filter);
+  }
 
   /**
    * Finds buffers for a frame of `least` to `most` bytes. Returns the bytes there is room for, at most `most`; 0 when
@@ -154,7 +144,8 @@ export class ReceiveQueue {
     let rest = length + this.headerSize;
     let used = 0;
     while (rest > 0) rest -= this.sizes[used++]!;
-    this.writeNetHeader(csumStart, csumOffset, gsoType, gsoSize, headers, used);
+    const { netHeader, netHeaderOffset, headerSize } = this;
+    writeNetHeader(netHeader, netHeaderOffset, headerSize, csumStart, csumOffset, gsoType, gsoSize, headers, used);
     if (this.scattered) this.scatter(this.scratch, headers + this.headerSize, this.posted, 0);
     this.queue.take(used);
     rest = length + this.headerSize;
@@ -207,32 +198,6 @@ export class ReceiveQueue {
     }
     this.header = this.netHeader;
     this.headerOffset = this.netHeaderOffset + this.headerSize;
-  }
-
-  private writeNetHeader(
-    csumStart: number,
-    csumOffset: number,
-    gsoType: number,
-    gsoSize: number,
-    gsoHeader: number,
-    buffers: number,
-  ): void {
-    const h = this.netHeader;
-    const o = this.netHeaderOffset;
-    const hdrLen = gsoType === 0 ? 0 : gsoHeader;
-    h[o + HDR_FLAGS] = csumStart === 0 ? 0 : HDR_F_NEEDS_CSUM;
-    h[o + HDR_GSO_TYPE] = gsoType;
-    h[o + HDR_HDR_LEN] = hdrLen;
-    h[o + HDR_HDR_LEN + 1] = hdrLen >> 8;
-    h[o + HDR_GSO_SIZE] = gsoSize;
-    h[o + HDR_GSO_SIZE + 1] = gsoSize >> 8;
-    h[o + HDR_CSUM_START] = csumStart;
-    h[o + HDR_CSUM_START + 1] = csumStart >> 8;
-    h[o + HDR_CSUM_OFFSET] = csumOffset;
-    h[o + HDR_CSUM_OFFSET + 1] = csumOffset >> 8;
-    if (this.headerSize <= HDR_NUM_BUFFERS) return;
-    h[o + HDR_NUM_BUFFERS] = buffers;
-    h[o + HDR_NUM_BUFFERS + 1] = buffers >> 8;
   }
 
   /** Copies `bytes` bytes of `source` to the buffers that `triples` name from number `first` on. */

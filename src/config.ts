@@ -45,6 +45,8 @@ const networkOptions = {
   /** Bytes (virtio 1.2 §5.1.4.1). */
   mtu: integer(68, 65_535),
   allowHostLoopback: z.boolean(),
+  udpTimeoutMs: integer(1_000, 86_400_000),
+  dns: z.string(),
   engine: oneOf(ENGINE_CHOICES),
   timing: z.boolean(),
   logLevel: oneOf(LOG_LEVELS),

@@ -8,7 +8,7 @@ import { COUNTER_NAMES, type CounterName } from '../workers/counters.js';
 import { NoUringError, chooseEngine } from '../workers/engine/chooseEngine.js';
 import type { EngineChoice, EngineName } from '../workers/engine/engine.js';
 import { DEFAULT_ADDRESSES } from '../workers/nat/addresses.js';
-import { DEFAULT_TCP_TIMES } from '../workers/nat/tcpFlows.js';
+import { DEFAULT_TCP_TIMES, DEFAULT_UDP_TIMES } from '../workers/nat/settings.js';
 import { Pool, type WorkerState } from '../workers/pool.js';
 import type { PoolDevice } from '../workers/poolDevice.js';
 import type { StageTimes } from '../workers/stageReport.js';
@@ -16,6 +16,7 @@ import type { StageName } from '../workers/stageTimer.js';
 import { SlipwayError } from './errors.js';
 import { MAX_CPUS, defaultWorkers, wholeNumber } from './limits.js';
 import { createLogger, type Logger } from './log.js';
+import { type DnsChoice, Resolver } from './resolver.js';
 
 export interface NetworkOptions {
   /** Poll workers, 1 … 64. One per queue pair, on half of the CPUs at most, if left out. */
@@ -32,12 +33,19 @@ export interface NetworkOptions {
   readonly maxDevices?: number;
   /** A connect without an answer ends, ms. Default 3000. */
   readonly connectTimeoutMs?: number;
+  /** A UDP flow without datagrams ends, ms, 1000 … 86400000; RFC 4787 REQ-5 wants 120000 at least. Default 300000. */
+  readonly udpTimeoutMs?: number;
   /** Binds each worker to a CPU of its own. Default: if there are CPUs left for others. */
   readonly pinned?: boolean;
   /** How the workers talk to the kernel. Default `auto`. */
   readonly engine?: EngineChoice;
   /** Times the stages of packets' ways, for `stats`; costs some CPU. Default false. */
   readonly timing?: boolean;
+  /**
+   * Where queries of names that the guest sends to 10.0.2.3 go: `host`, to the first IPv4 name server of the host's
+   * /etc/resolv.conf, which is read again when it changes; to an IPv4 address; or nowhere. Default `host`.
+   */
+  readonly dns?: DnsChoice;
   readonly log?: Logger;
 }
 
@@ -131,6 +139,7 @@ export class Network implements AsyncDisposable {
   private constructor(
     private readonly pool: Pool,
     private readonly config: Omit<DeviceConfig, 'mac'>,
+    private readonly resolver: Resolver,
     log: Logger,
   ) {
     this.frontLog = { info: (message) => log.info(message), warn: (message) => log.warn(message) };
@@ -138,7 +147,7 @@ export class Network implements AsyncDisposable {
 
   /**
    * Starts the workers.
-   * @throws {UsageError} for an option out of its range
+   * @throws {UsageError} for an option out of its range, or a `dns` that is none
    * @throws {SlipwayError} when the workers don't start, or for the engine `uring` where the kernel has or allows none
    */
   static async create(options: NetworkOptions = {}): Promise<Network> {
@@ -147,6 +156,7 @@ export class Network implements AsyncDisposable {
     const workers = wholeNumber('workers', options.workers ?? defaultWorkers(queues), 1, MAX_CPUS);
     const mtu = wholeNumber('mtu', options.mtu ?? 1500, 68, 65_535);
     const log = options.log ?? createLogger('warn');
+    const resolver = new Resolver(options.dns ?? 'host');
     const engine = engineOf(options.engine ?? 'auto', log);
     const pool = new Pool({
       workers,
@@ -156,18 +166,24 @@ export class Network implements AsyncDisposable {
       pinned: options.pinned ?? workers < cpus,
       engine,
       timing: options.timing ?? false,
-      tcp: {
+      nat: {
         addresses: { ...DEFAULT_ADDRESSES, mtu },
         allowHostLoopback: options.allowHostLoopback ?? false,
+        resolver: resolver.address,
         times: {
           ...DEFAULT_TCP_TIMES,
           connect: wholeNumber('connectTimeoutMs', options.connectTimeoutMs ?? 3000, 1, 600_000),
+        },
+        udpTimes: {
+          ...DEFAULT_UDP_TIMES,
+          idle: wholeNumber('udpTimeoutMs', options.udpTimeoutMs ?? DEFAULT_UDP_TIMES.idle, 1_000, 86_400_000),
         },
       },
       log: { warn: (message) => log.warn(message) },
     });
     await pool.ready();
-    return new Network(pool, { mtu, pairs: queues }, log);
+    resolver.follow();
+    return new Network(pool, { mtu, pairs: queues }, resolver, log);
   }
 
   /** Number of poll workers. */
@@ -264,6 +280,7 @@ export class Network implements AsyncDisposable {
   }
 
   private async shutDown(): Promise<void> {
+    this.resolver.close();
     for (const { networkClosed } of this.attached) networkClosed();
     const left = Promise.all([
       ...[...this.served].map((served) => this.unserve(served)),

@@ -18,6 +18,13 @@ export const COUNTER_NAMES = [
   'duplicateSegments',
   'outOfOrderSegments',
   'chainsHeld',
+  'datagramsFromGuest',
+  'datagramsToGuest',
+  // The socket was full, or had no route.
+  'datagramsDropped',
+  // To the guest, longer than its MTU.
+  'datagramsTooLong',
+  'icmpErrorsSent',
   'handoffsOut',
   'handoffsIn',
   'handoffsDropped',
@@ -46,6 +53,7 @@ export const COUNTER_NAMES = [
   'sendCalls',
   'peekCalls',
   'discardCalls',
+  'receiveCalls',
   'shutdownCalls',
   'closeCalls',
   'ringOperations',

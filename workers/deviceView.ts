@@ -26,6 +26,7 @@ import { BROKEN_PLACE, QUEUE_ACTIVE_PAIRS, type VirtqueueLayout, Virtqueue } fro
 import type { Addon } from '../src/native/addon.js';
 import { InterruptModeration } from './interruptModeration.js';
 import type { FrameSink, GuestLink } from './nat/guestLink.js';
+import { BATCH_IOVECS } from './nat/udpBatch.js';
 
 /** Features as they come in messages: masks of the low word, and of the high one. */
 const CSUM = Number(VIRTIO_NET_F_CSUM);
@@ -44,8 +45,10 @@ const VERSION_1_HIGH = Number(VIRTIO_F_VERSION_1 >> 32n);
 
 /** Number of the first triple that receive queues use, after those for transmitted frames; one lies free before it. */
 const RECEIVE_IOVECS = 1100;
-/** Triples of scratch that a worker needs. */
-export const IOVECS = RECEIVE_IOVECS + 1100;
+/** Number of the first triple that collects datagrams. */
+export const BATCH_FIRST = RECEIVE_IOVECS + 1100;
+/** Triples of scratch that a worker needs; the last is nobody's. */
+export const IOVECS = BATCH_FIRST + BATCH_IOVECS + 1;
 
 /** Serves a queue that carries no frames. */
 export interface ChainServer {

@@ -2,6 +2,7 @@
  * The record of a flow: FLOW_WORDS signed 32-bit words in the shared memory of the shard that owns it. All of a flow's
  * state is here, so that another worker can take it over, or a successor the whole shard, by copying or by looking.
  *
+ * Words up to MAC_LOW, timer and handoff words are every flow's, the others TCP's or, from GUEST_PORT, UDP's.
  * TCP's names are RFC 9293's, seen from our end of the connection with the guest: `sndNxt` is the next byte that the
  * guest gets, `rcvNxt` the next byte that we want of it.
  */
@@ -70,6 +71,18 @@ export const BARRIER = 37;
 export const STRAY_RUN = 38;
 /** Bytes that the guest has acknowledged and the socket still keeps. */
 export const ACKNOWLEDGED = 39;
+/** Device number, with UDP_KEY for UDP: what tells flows with the same addresses and ports apart. */
+export const KEY = 40;
+/** Guest's port << 16: with SOURCE and KEY it names the flow's mapping (RFC 4787 §4.1). */
+export const GUEST_PORT = 41;
+/** The other flows of the mapping that this worker owns, in a circle. */
+export const MAPPING_NEXT = 42;
+export const MAPPING_PREV = 43;
+/** Datagrams that the next call to receive asks for. */
+export const RECEIVE_BATCH = 44;
+
+/** Bit of KEY, beyond the numbers of devices. */
+export const UDP_KEY = 256;
 
 /** States. What lies between ESTABLISHED and closed is told by the flags: either side may finish first. */
 export const FREE = 0;
@@ -80,6 +93,8 @@ export const SYN_RECEIVED = 2;
 export const ESTABLISHED = 3;
 /** Both sides have finished, the host's first: late FINs of the guest are acknowledged again (RFC 9293 §3.6.1). */
 export const TIME_WAIT = 4;
+/** The only state of UDP. */
+export const UDP_OPEN = 5;
 
 /** Flags. */
 /** The socket may have something to read. */
@@ -104,5 +119,9 @@ export const ACK_LATER = 256;
 export const BULK = 512;
 /** The socket's peer is the host itself. */
 export const LOOPBACK = 1024;
+/** UDP: the peer has answered. */
+export const ANSWERED = 2048;
+/** UDP: the kernel cuts nothing up for this socket (UDP_SEGMENT). */
+export const NO_SEGMENTS = 4096;
 /** What the guest has acknowledged stays in the socket until all is read; see nat/socketReads.ts. */
-export const READ_FIRST = 2048;
+export const READ_FIRST = 8192;

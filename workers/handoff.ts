@@ -19,7 +19,6 @@ import {
   ACK_NOW,
   BARRIER,
   DESTINATION,
-  DEVICE,
   ESTABLISHED,
   FD,
   FLAGS,
@@ -27,18 +26,23 @@ import {
   FOREIGN_RUN,
   FOREIGN_WORKER,
   GENERATION,
+  GUEST_PORT,
   HELD_FIRST,
+  KEY,
   LISTED,
   PORTS,
   READABLE,
   SOURCE,
   STATE,
   SYN_RECEIVED,
+  UDP_KEY,
+  UDP_OPEN,
 } from './flow.js';
+import { isUdp } from './flowProtocol.js';
 import type { Origin } from './nat/guestLink.js';
-import { PROCEED, type Sharding } from './nat/nat.js';
-import type { TcpFlows } from './nat/tcpFlows.js';
-import type { Segment } from './nat/tcpInput.js';
+import type { Flows } from './nat/flows.js';
+import { type FlowTuple, PROCEED, type Sharding } from './nat/sharding.js';
+import type { UdpMappings } from './nat/udpMappings.js';
 import {
   FREE_RECORDS,
   HANDOFF_CAPACITY,
@@ -49,7 +53,6 @@ import {
 } from './poolMemory.js';
 import { Directory } from './shared/directory.js';
 import { SpscRing } from './shared/spscRing.js';
-import { TCP_ACK, TCP_RST, TCP_SYN } from './wire/tcp.js';
 
 /** What became of a packet that isn't this worker's. */
 export const AWAY = 2;
@@ -67,6 +70,8 @@ export const ATTEMPTED = 7;
 /** Where a FLOW message's record begins. */
 const RECORD_AT = 8;
 
+/** The remote address in the directory's keys of UDP mappings, whose remote port is 0. */
+const NO_PEER = 0;
 const MAX_OUTSTANDING = 512;
 /** MARKs on their way, to all workers. */
 const MAX_MARKS = 256;
@@ -97,7 +102,8 @@ export class Handoff implements Sharding {
   constructor(
     readonly worker: number,
     private readonly memory: PoolMemory,
-    private readonly flows: TcpFlows,
+    private readonly flows: Flows,
+    private readonly mappings: UdpMappings,
     private readonly wakeFds: readonly number[],
   ) {
     const { workers } = memory;
@@ -136,36 +142,61 @@ export class Handoff implements Sharding {
     return PROCEED;
   }
 
-  unknown(segment: Segment, origin: Origin): number {
+  unknown({ source, destination, ports }: FlowTuple, key: number, opens: boolean, origin: Origin): number {
     if (this.alone) return PROCEED;
-    const { source, destination, ports, flags } = segment;
-    let owner = this.directory.lookup(source, destination, ports, origin.device);
+    let owner = this.directory.lookup(source, destination, ports, key);
     if (owner < 0) {
-      if ((flags & (TCP_SYN | TCP_ACK | TCP_RST)) !== TCP_SYN) return PROCEED;
-      owner = this.directory.insert(source, destination, ports, origin.device, this.worker);
+      if (!opens) return PROCEED;
+      owner = this.claim(source, destination, ports, key);
       if (owner === this.worker || owner < 0) return PROCEED;
     }
     const foreign = origin.worker !== this.worker;
     if (owner !== this.worker) return foreign ? AWAY : this.send(owner, origin);
     if (++this.staleLooks < STALE_LOOKS) return foreign ? AWAY : PARK;
     this.staleLooks = 0;
-    this.directory.remove(source, destination, ports, origin.device);
+    this.directory.remove(source, destination, ports, key);
     return foreign ? AWAY : PROCEED;
   }
 
-  opened(segment: Segment, device: number): void {
-    if (this.alone) return;
-    const { source, destination, ports } = segment;
-    if (this.flows.shard.lookup(source, destination, ports, device) >= 0) return;
-    this.directory.remove(source, destination, ports, device);
+  /** Claims a flow for this worker, unless there is an owner already. Those of a UDP mapping begin in one worker: they share a port. */
+  private claim(source: number, destination: number, ports: number, key: number): number {
+    if ((key & UDP_KEY) !== 0) {
+      const owner = this.directory.insert(source, NO_PEER, ports & ~0xffff, key, this.worker);
+      if (owner >= 0 && owner !== this.worker) return owner;
+    }
+    return this.directory.insert(source, destination, ports, key, this.worker);
+  }
+
+  opened({ source, destination, ports }: FlowTuple, key: number): void {
+    if (this.alone || this.flows.shard.lookup(source, destination, ports, key) >= 0) return;
+    this.directory.remove(source, destination, ports, key);
+    const guestPort = ports & ~0xffff;
+    if ((key & UDP_KEY) !== 0 && this.mappings.find(source, guestPort, key) < 0)
+      this.mappingEnded(source, guestPort, key, -1);
+  }
+
+  /** This worker has no flow of a UDP mapping any more: it is worker `heir`'s, or nobody's for -1. */
+  private mappingEnded(source: number, guestPort: number, key: number, heir: number): void {
+    if (this.directory.lookup(source, NO_PEER, guestPort, key) !== this.worker) return;
+    if (heir < 0) this.directory.remove(source, NO_PEER, guestPort, key);
+    else this.directory.setOwner(source, NO_PEER, guestPort, key, heir);
+  }
+
+  /** A flow leaves this shard for worker `heir`'s, or for good. */
+  private leaveMapping(flow: number, heir: number): void {
+    if (!isUdp(this.flows.records, flow) || !this.mappings.leave(flow) || this.alone) return;
+    const r = this.flows.records;
+    const f = flow * FLOW_WORDS;
+    this.mappingEnded(r[f + SOURCE]!, r[f + GUEST_PORT]!, r[f + KEY]!, heir);
   }
 
   /** The flow ends here: nobody owns it any more. */
   flowClosed(flow: number): void {
+    this.leaveMapping(flow, -1);
     if (this.alone) return;
     const r = this.flows.records;
     const f = flow * FLOW_WORDS;
-    this.directory.remove(r[f + SOURCE]!, r[f + DESTINATION]!, r[f + PORTS]!, r[f + DEVICE]!);
+    this.directory.remove(r[f + SOURCE]!, r[f + DESTINATION]!, r[f + PORTS]!, r[f + KEY]!);
   }
 
   /** Hands a packet to the owner of its flow. A full ring drops it, and says so in the counters. */
@@ -208,9 +239,13 @@ export class Handoff implements Sharding {
     return true;
   }
 
-  /** Moves the flow that `known` found to have moved away, once the packet that told so is dealt with. */
+  /** `known` found a flow to have moved away. */
+  get marked(): boolean {
+    return this.moving >= 0;
+  }
+
+  /** Moves that flow, once the packet that told so is dealt with. */
   rehomeMarked(): void {
-    if (this.moving < 0) return;
     const flow = this.moving;
     this.moving = -1;
     this.rehome(flow, this.movingTo);
@@ -220,7 +255,8 @@ export class Handoff implements Sharding {
   rehome(flow: number, to: number): boolean {
     const { records: r, shard, engine, counters } = this.flows;
     const f = flow * FLOW_WORDS;
-    if (r[f + STATE] !== ESTABLISHED && r[f + STATE] !== SYN_RECEIVED) return false;
+    const state = r[f + STATE]!;
+    if (state !== ESTABLISHED && state !== SYN_RECEIVED && state !== UDP_OPEN) return false;
     if (r[f + HELD_FIRST]! >= 0 || r[f + BARRIER] !== 0) return false;
     const ring = this.outgoing[to]!;
     const free = this.words[to * WORKER_WORDS + FREE_RECORDS]!;
@@ -232,6 +268,7 @@ export class Handoff implements Sharding {
     ring.commit();
     this.dirty[to] = 1;
     r[f + FD] = -1;
+    this.leaveMapping(flow, to);
     shard.release(flow);
     counters[C.rehomedOut]!++;
     return true;
@@ -247,7 +284,7 @@ export class Handoff implements Sharding {
       counters[C.shardFull]!++;
       engine.abort(fd);
       const [source, destination] = [data[record + SOURCE]!, data[record + DESTINATION]!];
-      this.directory.remove(source, destination, data[record + PORTS]!, data[record + DEVICE]!);
+      this.directory.remove(source, destination, data[record + PORTS]!, data[record + KEY]!);
       return;
     }
     const f = flow * FLOW_WORDS;
@@ -256,9 +293,10 @@ export class Handoff implements Sharding {
     r[f + GENERATION] = generation;
     r[f + FOREIGN_RUN] = 0;
     shard.adopt(flow);
-    this.directory.setOwner(r[f + SOURCE]!, r[f + DESTINATION]!, r[f + PORTS]!, r[f + DEVICE]!, this.worker);
+    if (isUdp(r, flow)) this.mappings.join(flow);
+    this.directory.setOwner(r[f + SOURCE]!, r[f + DESTINATION]!, r[f + PORTS]!, r[f + KEY]!, this.worker);
     r[f + BARRIER] = this.mark(from, flow, generation) ? 1 : 0;
-    engine.watchSocket(fd, flow, generation);
+    this.flows.watch(flow);
     r[f + FLAGS] = (r[f + FLAGS]! & ~LISTED) | READABLE | ACK_NOW;
     this.flows.arm(flow, this.flows.now);
     this.flows.list(flow);
@@ -277,7 +315,7 @@ export class Handoff implements Sharding {
   }
 
   /** A MARK came back: the flow that waits for it may go on. */
-  marked(flow: number, generation: number): void {
+  markCameBack(flow: number, generation: number): void {
     const f = flow * FLOW_WORDS;
     // A predecessor may have asked.
     this.marks = Math.max(0, this.marks - 1);

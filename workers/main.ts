@@ -2,7 +2,7 @@
 import { addon } from '../src/native/addon.js';
 import { Control } from './control.js';
 import type { EngineName } from './engine/engine.js';
-import type { TcpSettings } from './nat/tcpFlows.js';
+import type { NatSettings } from './nat/settings.js';
 import { PollWorker } from './pollWorker.js';
 import { THREAD, WORKER_WORDS } from './poolMemory.js';
 import type { PoolMemory } from './poolMemory.js';
@@ -13,7 +13,7 @@ import { warmUp } from './warmUp/warmUp.js';
 export interface WorkerTask {
   readonly worker: number;
   readonly memory: PoolMemory;
-  readonly tcp: TcpSettings;
+  readonly nat: NatSettings;
   readonly engine: EngineName;
   readonly epoll: number;
   readonly eventFd: number;
@@ -28,7 +28,7 @@ export interface WorkerTask {
 export default function run(task: WorkerTask): void {
   if (task.cpu >= 0) addon.setAffinity([task.cpu]);
   Atomics.store(new Int32Array(task.memory.workerWords), task.worker * WORKER_WORDS + THREAD, addon.threadId());
-  const worker = new PollWorker(addon, { ...task.tcp, ...task });
+  const worker = new PollWorker(addon, { ...task.nat, ...task });
   const control = new Control(worker, task.memory, task.worker, task.eventFd);
   const handle = (): boolean => control.handle();
   const pending = (): boolean => control.pending;

@@ -3,8 +3,8 @@ import { C } from './counters.js';
 import type { DeviceView } from './deviceView.js';
 import { DEVICE, FLOW_WORDS } from './flow.js';
 import type { Handoff } from './handoff.js';
-import type { TcpFlows } from './nat/tcpFlows.js';
-import { OUTPUT_BLOCKED, OUTPUT_MORE, OUTPUT_NO_SINK, type TcpOutput } from './nat/tcpOutput.js';
+import { OUTPUT_BLOCKED, OUTPUT_MORE, OUTPUT_NO_SINK, type FlowProtocol } from './flowProtocol.js';
+import type { Flows } from './nat/flows.js';
 import { RECEIVED, type StageTimer } from './stageTimer.js';
 import { BULKY, SMALL } from './turnLists.js';
 
@@ -26,8 +26,8 @@ export class OutputTurns {
     private readonly worker: number,
     private readonly workers: number,
     private readonly devices: readonly (DeviceView | undefined)[],
-    private readonly flows: TcpFlows,
-    private readonly output: TcpOutput,
+    private readonly flows: Flows,
+    private readonly protocols: Pick<FlowProtocol, 'run'>,
     private readonly handoff: Handoff,
     private readonly timer: StageTimer,
     /** Queue pairs, of all devices. */
@@ -69,7 +69,7 @@ export class OutputTurns {
   private turn(flow: number): void {
     const { flows } = this;
     if (!flows.takeListed(flow)) return;
-    const result = this.output.run(flow);
+    const result = this.protocols.run(flow);
     this.timer.end(RECEIVED);
     if (result === OUTPUT_MORE) flows.list(flow);
     else if (result === OUTPUT_BLOCKED) this.blocked(flow);

@@ -10,7 +10,7 @@ import type { Addon } from '../src/native/addon.js';
 import { ControlQueueServer } from './controlQueueServer.js';
 import { C, type Counters } from './counters.js';
 import { CycleBarrier } from './cycleBarrier.js';
-import { DeviceView, type QueueView } from './deviceView.js';
+import { BATCH_FIRST, DeviceView, type QueueView } from './deviceView.js';
 import { EINTR, type Engine, type EngineName } from './engine/engine.js';
 import {
   ACK_NOW,
@@ -27,13 +27,14 @@ import {
 } from './flow.js';
 import { ATTEMPTED, FLOW, Handoff, MARK, MARK_BACK } from './handoff.js';
 import { HeldChains } from './heldChains.js';
+import type { FlowProtocol } from './flowProtocol.js';
+import type { FlowHost } from './nat/flows.js';
 import type { GuestLink } from './nat/guestLink.js';
-import { Nat } from './nat/nat.js';
-import { SocketReads } from './nat/socketReads.js';
-import { TcpEvents } from './nat/tcpEvents.js';
-import { type TcpHost, TcpFlows, type TcpSettings } from './nat/tcpFlows.js';
-import { TcpInput } from './nat/tcpInput.js';
-import { TcpOutput } from './nat/tcpOutput.js';
+import { createNat } from './nat/createNat.js';
+import type { Nat } from './nat/nat.js';
+import type { NatSettings } from './nat/settings.js';
+import { TcpFlows } from './nat/tcpFlows.js';
+import { UdpMappings } from './nat/udpMappings.js';
 import { OutputTurns } from './outputTurns.js';
 import {
   FREE_RECORDS,
@@ -62,7 +63,7 @@ const POLLED_MS = 1;
 /** How soon a flow that has to move to another worker tries again, ms. */
 const HOMELESS_MS = 10;
 
-export interface WorkerSettings extends TcpSettings {
+export interface WorkerSettings extends NatSettings {
   readonly worker: number;
   readonly memory: PoolMemory;
   readonly engine: EngineName;
@@ -70,7 +71,7 @@ export interface WorkerSettings extends TcpSettings {
   readonly wakeFds: readonly number[];
 }
 
-export class PollWorker implements TcpHost {
+export class PollWorker implements FlowHost {
   readonly devices: (DeviceView | undefined)[] = [];
   readonly thread: WorkerThread;
   readonly engine: Engine;
@@ -83,7 +84,8 @@ export class PollWorker implements TcpHost {
 
   private readonly iovecs: Uint32Array;
   private readonly turns: OutputTurns;
-  private readonly events: TcpEvents;
+  private readonly protocols: FlowProtocol;
+  private readonly nat: Nat;
   private readonly words: Int32Array;
   private readonly wordsAt: number;
   private readonly fired = new Int32Array(FIRED);
@@ -114,16 +116,28 @@ export class PollWorker implements TcpHost {
     const held = new HeldChains(new Int32Array(memory.held[worker]!), (origin) => this.transmitPath.giveBack(origin));
     this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, this, memory);
     const { devices, flows, counters, iovecs, timer } = this;
-    const reads = new SocketReads(flows, iovecs, this.thread.discardRegion);
-    const output = new TcpOutput(flows, reads);
-    const input = new TcpInput(flows, reads, output);
-    const handoff = new Handoff(worker, memory, flows, settings.wakeFds);
-    const nat = new Nat(flows, input, handoff, counters);
+    const mappings = new UdpMappings(shard, memory.seed);
+    const handoff = new Handoff(worker, memory, flows, mappings, settings.wakeFds);
+    const drainHeld = (flow: number): void => this.transmitPath.drainHeld(flow);
+    const { discardRegion } = this.thread;
+    const parts = createNat(flows, mappings, handoff, iovecs, BATCH_FIRST, discardRegion, drainHeld);
+    const { nat, tcpInput } = parts;
     this.handoff = handoff;
-    this.events = new TcpEvents(flows, input, output, (flow) => this.transmitPath.drainHeld(flow));
+    this.nat = nat;
+    this.protocols = parts.protocols;
     const pairs = memory.devices * memory.pairs;
-    this.turns = new OutputTurns(worker, memory.workers, devices, flows, output, handoff, timer, pairs);
-    this.transmitPath = new TransmitPath(worker, devices, flows.records, iovecs, nat, input, handoff, counters, timer);
+    this.turns = new OutputTurns(worker, memory.workers, devices, flows, this.protocols, handoff, timer, pairs);
+    this.transmitPath = new TransmitPath(
+      worker,
+      devices,
+      flows.records,
+      iovecs,
+      nat,
+      tcpInput,
+      handoff,
+      counters,
+      timer,
+    );
     this.engine.watchEventfd(settings.wakeFds[worker]!, WAKE_TOKEN, 0);
   }
 
@@ -247,7 +261,7 @@ export class PollWorker implements TcpHost {
       return;
     }
     this.engine.unwatch(r[f + FD]!);
-    this.engine.watchSocket(r[f + FD]!, flow, r[f + GENERATION]!);
+    this.flows.watch(flow);
     r[f + FLAGS]! |= READABLE | ACK_NOW;
     this.flows.list(flow);
     if (r[f + HELD_FIRST]! >= 0) this.transmitPath.drainHeld(flow);
@@ -302,7 +316,7 @@ export class PollWorker implements TcpHost {
       const generation = events[3 * n + 1]!;
       if (token >= 0) {
         if (this.flows.records[token * FLOW_WORDS + GENERATION] !== generation) continue;
-        if (this.flows.records[token * FLOW_WORDS + STATE] !== FREE) this.events.socket(token, events[3 * n + 2]!);
+        if (this.flows.records[token * FLOW_WORDS + STATE] !== FREE) this.protocols.socket(token, events[3 * n + 2]!);
       } else if (token <= KICK_TOKEN) this.kickedByEventfd(KICK_TOKEN - token, generation);
     }
   }
@@ -340,7 +354,7 @@ export class PollWorker implements TcpHost {
 
   private fireTimers(): void {
     const fired = this.flows.shard.wheel.advance(this.flows.now, this.fired);
-    for (let n = 0; n < fired; n++) this.events.timer(this.fired[n]!);
+    for (let n = 0; n < fired; n++) this.protocols.timer(this.fired[n]!);
   }
 
   // -- other workers ---------------------------------------------------------------------------------------------------
@@ -358,17 +372,23 @@ export class PollWorker implements TcpHost {
         any = true;
         this.handoffMessage(from, ring.data, at);
         ring.release();
-        this.handoff.rehomeMarked();
+        if (this.handoff.marked) this.rehomeMarked();
       }
     }
+    this.nat.flush();
     return any;
+  }
+
+  private rehomeMarked(): void {
+    this.nat.flush();
+    this.handoff.rehomeMarked();
   }
 
   private handoffMessage(from: number, data: Int32Array, at: number): void {
     const kind = data[at]!;
     if (kind === FLOW) this.handoff.install(from, data, at);
     else if (kind === MARK) this.handoff.markBack(from, data[at + 1]!, data[at + 2]!);
-    else if (kind === MARK_BACK) this.handoff.marked(data[at + 1]!, data[at + 2]!);
+    else if (kind === MARK_BACK) this.handoff.markCameBack(data[at + 1]!, data[at + 2]!);
     else {
       const deadly = data[at + ATTEMPTED]! !== 0;
       data[at + ATTEMPTED] = 1;

@@ -28,7 +28,7 @@ import {
   QUEUE_OF,
   TICKET,
 } from './messages.js';
-import type { TcpSettings } from './nat/tcpFlows.js';
+import type { NatSettings } from './nat/settings.js';
 import { type DeviceHost, PoolDevice } from './poolDevice.js';
 import {
   FREE_RECORDS,
@@ -52,7 +52,7 @@ const RETRY_MS = 20;
 const MAX_RETRY_MS = 3_000;
 
 export interface PoolOptions extends PoolDimensions {
-  readonly tcp: Omit<TcpSettings, 'seed' | keyof HostKernel>;
+  readonly nat: Omit<NatSettings, 'seed' | keyof HostKernel>;
   /** Bind each worker to a CPU of its own. */
   readonly pinned: boolean;
   readonly engine: EngineName;
@@ -75,7 +75,7 @@ export class Pool implements DeviceHost {
   private readonly workers: WorkerEnd[] = [];
   private readonly devices: (PoolDevice | undefined)[] = [];
   private readonly piscina: Piscina<WorkerTask, void>;
-  private readonly tcp: TcpSettings;
+  private readonly nat: NatSettings;
   private readonly stuckCalls: StuckCalls;
   private readonly words: Int32Array;
   private lastTicket = 0;
@@ -87,7 +87,7 @@ export class Pool implements DeviceHost {
   constructor(private readonly options: PoolOptions) {
     this.memory = createPoolMemory(options, randomInt(1, 2 ** 31 - 1));
     this.words = new Int32Array(this.memory.workerWords);
-    this.tcp = { ...options.tcp, seed: this.memory.seed, ...askHostKernel() };
+    this.nat = { ...options.nat, seed: this.memory.seed, ...askHostKernel() };
     const cpus = addon.getAffinity();
     const { workers } = options;
     this.piscina = new Piscina<WorkerTask, void>({
@@ -232,7 +232,7 @@ export class Pool implements DeviceHost {
     const task: WorkerTask = {
       worker: end.number,
       memory: this.memory,
-      tcp: this.tcp,
+      nat: this.nat,
       engine: this.options.engine,
       epoll: end.epoll,
       eventFd: end.eventFd,

@@ -6,11 +6,11 @@
  */
 import {
   DESTINATION,
-  DEVICE,
   FLOW_WORDS,
   FREE,
   GENERATION,
   FLAGS,
+  KEY,
   LISTED,
   PORTS,
   SOURCE,
@@ -42,7 +42,7 @@ export class Shard {
     this.capacity = records.length / FLOW_WORDS;
     let entries = 16;
     while (entries < 2 * this.capacity) entries *= 2;
-    this.index = new FlowIndex(new Int32Array(entries), records, FLOW_WORDS, SOURCE, DESTINATION, PORTS, DEVICE, seed);
+    this.index = new FlowIndex(new Int32Array(entries), records, FLOW_WORDS, SOURCE, DESTINATION, PORTS, KEY, seed);
     const wheel = new Int32Array(TimerWheel.words());
     this.wheel = new TimerWheel(wheel, records, FLOW_WORDS, TIMER_NEXT, TIMER_PREV, TIMER_SLOT, TIMER_DEADLINE);
     this.freeList = new Int32Array(this.capacity);
@@ -72,8 +72,8 @@ export class Shard {
     return this.capacity - this.freeCount;
   }
 
-  lookup(source: number, destination: number, ports: number, device: number): number {
-    return this.index.lookup(source, destination, ports, device);
+  lookup(source: number, destination: number, ports: number, key: number): number {
+    return this.index.lookup(source, destination, ports, key);
   }
 
   /** Takes a free record and clears all but its generation, which goes up. -1 when the shard is full. */

@@ -78,6 +78,7 @@ export class TransmitPath {
       queue.parked = true;
       break;
     }
+    this.nat.flush();
     return true;
   }
 

@@ -4,11 +4,15 @@ import { defaultWorkers } from '../limits.js';
 import type { Logger } from '../log.js';
 import type { NetworkOptions } from '../network.js';
 
-type NetworkFlags = Pick<RunConfig, 'workers' | 'mtu' | 'allowHostLoopback' | 'engine' | 'timing'>;
+type NetworkFlags = Pick<
+  RunConfig,
+  'workers' | 'mtu' | 'allowHostLoopback' | 'udpTimeoutMs' | 'dns' | 'engine' | 'timing'
+>;
 
 /** @param queues queue pairs of the one device that will be served */
 export function networkOptions(config: NetworkFlags, queues: number, log: Logger): NetworkOptions {
-  const { mtu, allowHostLoopback, engine, timing } = config;
+  const { mtu, allowHostLoopback, udpTimeoutMs, engine, timing } = config;
+  const dns = config.dns === 'off' ? false : config.dns;
   const workers = config.workers ?? defaultWorkers(queues);
-  return { workers, queues, mtu, allowHostLoopback, engine, timing, log };
+  return { workers, queues, mtu, allowHostLoopback, udpTimeoutMs, dns, engine, timing, log };
 }

@@ -41,6 +41,12 @@ function withNetworkFlags(command: Command): Command {
     .option('--workers <n>', 'poll workers (default: one per queue pair, on half of the CPUs at most)')
     .option('--mtu <bytes>', "the guest's MTU", '1500')
     .option('--allow-host-loopback', "let the guest reach the host's loopback through 10.0.2.2", false)
+    .option(
+      '--dns <where>',
+      "where queries to 10.0.2.3 go: host (the host's name server), an IPv4 address, or off",
+      'host',
+    )
+    .option('--udp-timeout-ms <ms>', 'how long a UDP flow without datagrams lasts', '300000')
     .option('--engine <name>', 'I/O engine: auto, uring or epoll', 'auto')
     .option('--timing', "time the stages of packets' ways, for the state that SIGUSR1 writes", false)
     .option('--log-level <level>', `one of ${LOG_LEVELS.join(', ')}`, 'warn');

@@ -22,6 +22,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object target) {
   exportRegions(exports);
   exportScratch(exports);
   exportSockets(exports);
+  exportDatagrams(exports);
   exportEvents(exports);
   exportChecksum(exports);
   exportThreads(exports);

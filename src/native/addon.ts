@@ -13,6 +13,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { packageRoot } from '../packageRoot.js';
+import type { DatagramDoor } from './datagrams.js';
 import type { KvmDoor } from './kvm.js';
 import type { MappedRegion } from './regions.js';
 
@@ -39,7 +40,7 @@ export interface FdWatcher {
   close(): void;
 }
 
-export interface Addon extends KvmDoor {
+export interface Addon extends KvmDoor, DatagramDoor {
   // -- memory ----------------------------------------------------------------------------------------------------
 
   /** memfd_create(2) plus ftruncate(2): `size` bytes of zeroes. Returns the descriptor. */

@@ -82,6 +82,7 @@ inline ThreadState &stateOf(const Napi::CallbackInfo &info) { return *static_cas
 void exportRegions(Exports &exports);
 void exportScratch(Exports &exports);
 void exportSockets(Exports &exports);
+void exportDatagrams(Exports &exports);
 void exportEvents(Exports &exports);
 void exportChecksum(Exports &exports);
 void exportThreads(Exports &exports);

@@ -48,6 +48,7 @@ describe('wrong usage ends with 2 and one line', () => {
     [['run', '--workers', '0x4'], /--workers must be/],
     [['run', '--mtu', '67'], /--mtu must be a whole number from 68 to 65535/],
     [['run', '--mtu', '65536'], /--mtu must be/],
+    [[...serve, '--udp-timeout-ms', '999'], /--udp-timeout-ms must be a whole number from 1000 to 86400000/],
     [['run', '--memory', '65537'], /--memory must be a whole number from 64 to 65536/],
     [['run', '--vmm', 'kvm', '--accel', 'tcg', '--', 'true'], /vmm kvm is Slipway's own/],
     [['run', '--accel', 'magic'], /--accel must be one of auto, kvm, tcg, not "magic"/],

@@ -9,7 +9,7 @@ import { chooseEngine } from '../../workers/engine/chooseEngine.js';
 import { ENGINE } from '../engineUnderTest.js';
 import type { CounterName } from '../../workers/counters.js';
 import { DEFAULT_ADDRESSES } from '../../workers/nat/addresses.js';
-import { DEFAULT_TCP_TIMES } from '../../workers/nat/tcpFlows.js';
+import { DEFAULT_TCP_TIMES, DEFAULT_UDP_TIMES } from '../../workers/nat/settings.js';
 import { Pool } from '../../workers/pool.js';
 import type { PoolDevice } from '../../workers/poolDevice.js';
 import { ControlGuest } from './controlGuest.js';
@@ -67,6 +67,10 @@ export class VhostUserFront implements Front {
     return this.network.stats().counters[name];
   }
 
+  injectFault(worker: number): Promise<void> {
+    return this.network.injectFault(worker);
+  }
+
   async close(): Promise<void> {
     await this.network.close();
     rmSync(this.folder, { recursive: true, force: true });
@@ -87,7 +91,13 @@ export class PciFront implements Front {
       flows: 64,
       pinned: false,
       engine: chooseEngine(ENGINE).engine,
-      tcp: { addresses: DEFAULT_ADDRESSES, allowHostLoopback: true, times: DEFAULT_TCP_TIMES },
+      nat: {
+        addresses: DEFAULT_ADDRESSES,
+        allowHostLoopback: true,
+        times: DEFAULT_TCP_TIMES,
+        udpTimes: DEFAULT_UDP_TIMES,
+        resolver: new Int32Array(1),
+      },
       log: { warn: () => undefined },
     });
     await pool.ready();

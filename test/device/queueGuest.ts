@@ -219,6 +219,30 @@ export abstract class QueueGuest implements Disposable {
     return this.pairs.filter((receiver) => this.receiveOn(receiver));
   }
 
+  /** Sends frames that the device sees all at once, each cut into pieces as `cuts` says for it, and waits until all are used. */
+  async sendAllOn(
+    pair: number,
+    frames: readonly Uint8Array[],
+    cuts: (frame: number) => readonly number[] = () => [],
+    header: Uint8Array = new Uint8Array(HEADER),
+  ): Promise<void> {
+    const ring = 2 * pair + 1;
+    const queue = this.queues[ring]!;
+    for (const [n, frame] of frames.entries()) {
+      const at = this.bufferOf(ring, queue.nextHead());
+      this.memory.u8.set(header, at);
+      this.memory.u8.set(frame, at + HEADER);
+      this.chain(queue, at, HEADER + frame.length, { cuts: cuts(n) });
+    }
+    this.kick(ring);
+    for (const _ of frames) await this.used(ring);
+  }
+
+  /** Takes a frame off a pair's receive queue, to `lastFrame`. False when there is none. */
+  takeFrameOn(pair: number): boolean {
+    return this.receiveOn(pair);
+  }
+
   /** Waits for a frame on a pair's receive queue. */
   async frameOn(pair: number): Promise<void> {
     await until(() => this.receiveOn(pair));

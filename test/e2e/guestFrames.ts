@@ -49,3 +49,23 @@ export function tcpSegment(port: number, seq: number, ack: number, flags: number
   setU16(frame, 50, ~sum16(frame, 34, 20, pseudoHeaderSum(GUEST, GATEWAY, PROTOCOL_TCP, 20)));
   return frame;
 }
+
+export interface DatagramOptions {
+  readonly source?: number;
+  readonly destination?: number;
+  readonly ports: readonly [source: number, destination: number];
+  readonly payload: Uint8Array;
+}
+
+/** A UDP datagram, to the gateway if nothing else is said. */
+export function udpDatagram({ source = GUEST, destination = GATEWAY, ports, payload }: DatagramOptions): Uint8Array {
+  const length = 8 + payload.length;
+  const frame = new Uint8Array(34 + length);
+  writeEthernet(frame, 0, BROADCAST, MAC, ETHERTYPE_IPV4);
+  writeIpv4(frame, 14, 20 + length, 0, PROTOCOL_UDP, source, destination);
+  writeUdp(frame, 34, ports[0], ports[1], length);
+  frame.set(payload, 42);
+  const sum = ~sum16(frame, 34, length, pseudoHeaderSum(source, destination, PROTOCOL_UDP, length)) & 0xffff;
+  setU16(frame, 40, sum || 0xffff);
+  return frame;
+}

@@ -1,4 +1,4 @@
-/** Devices as users of QEMU cut them down, and memory in other shapes: a Linux guest gets its lease and moves bytes. */
+/** Devices as users of QEMU cut them down, and memory in other shapes: a Linux guest gets its lease and moves bytes, by TCP and UDP. */
 import { existsSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -11,6 +11,7 @@ import { compileTool } from '../../bench/native/tools.js';
 import { createLogger } from '../../src/log.js';
 import { Network } from '../../src/network.js';
 import { ENGINE } from '../engineUnderTest.js';
+import { UdpServer } from '../workers/nat/udpHost.js';
 import { VariantGuest } from './variantGuest.js';
 import type { VariantOptions } from './variantGuest.js';
 
@@ -20,16 +21,25 @@ const HANG = 240_000;
 const STUCK = 180_000;
 const MIB = 2 ** 20;
 const folder = mkdtempSync(join(tmpdir(), 'slipway-variants-'));
-const files = { '/bin/crr': compileTool('guest/crr.c'), '/bin/bulk': compileTool('guest/bulk.c') };
+const files = {
+  '/bin/crr': compileTool('guest/crr.c'),
+  '/bin/bulk': compileTool('guest/bulk.c'),
+  '/bin/udp': compileTool('guest/udp.c'),
+};
 const warnings: string[] = [];
 // More at once wait for each other's processors.
 vi.setConfig({ maxConcurrency: 2 });
 let server: GuestServer;
+let echo: UdpServer;
+let nobody: number;
 let network: Network;
 let sockets = 0;
 
 beforeAll(async () => {
   server = await GuestServer.start();
+  echo = await UdpServer.start(true);
+  await using gone = await UdpServer.start(false);
+  nobody = gone.port;
   const log = createLogger('silent');
   log.warn = (message: unknown) => void warnings.push(String(message));
   network = await Network.create({ engine: ENGINE, workers: 2, queues: 2, allowHostLoopback: true, log });
@@ -38,6 +48,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await network?.close();
   await server?.stop();
+  await echo?.[Symbol.asyncDispose]();
   for (const each of [folder, dirname(ramFile)]) rmSync(each, { recursive: true, force: true });
 }, HANG);
 
@@ -76,6 +87,7 @@ async function works(guest: VariantGuest): Promise<void> {
     expect(stderr).toBe('');
     expect(bulkRunSchema.parse(JSON.parse(stdout)).equal).toBe(true);
   }
+  expect(await guest.run(`udp 10.0.2.2 ${echo.port} ${nobody}`)).toMatchObject({ stdout: 'ok\n', stderr: '' });
 }
 
 const memfd = (id: string, size: string): string[] => [

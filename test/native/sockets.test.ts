@@ -178,7 +178,7 @@ describe('the receive buffer', () => {
   ])('%s lets the peer send more than before, ahead of any read', async (_name, enlarge, more) => {
     const sent = async (large: boolean): Promise<number> => {
       const { fd, peer } = await connected();
-      if (large) expect(enlarge(fd)).toBe(0);
+      if (large) enlarge(fd);
       const wall = Buffer.alloc(64 << 10);
       let stuck = false;
       while (!stuck && peer.bytesWritten < 32 << 20) {

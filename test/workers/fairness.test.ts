@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { DEVICE_FEATURES } from '../../device/features.js';
 import { type Addon, addon } from '../../src/native/addon.js';
 import { DEFAULT_ADDRESSES } from '../../workers/nat/addresses.js';
-import { DEFAULT_TCP_TIMES } from '../../workers/nat/tcpFlows.js';
+import { DEFAULT_TCP_TIMES, DEFAULT_UDP_TIMES } from '../../workers/nat/settings.js';
 import { PollWorker } from '../../workers/pollWorker.js';
 import { createPoolMemory } from '../../workers/poolMemory.js';
 import { restoreDevice } from '../../workers/snapshot.js';
@@ -93,6 +93,8 @@ class World implements Disposable {
       addresses: DEFAULT_ADDRESSES,
       allowHostLoopback: false,
       times: DEFAULT_TCP_TIMES,
+      udpTimes: DEFAULT_UDP_TIMES,
+      resolver: new Int32Array(1),
       peekOffset: true,
       mostReceiveBuffer: 0,
       seed: 7,

@@ -2,9 +2,9 @@
 import { beforeEach, expect, it } from 'vitest';
 import { COUNTER_NAMES, C } from '../../workers/counters.js';
 import { FlowList } from '../../workers/flowList.js';
+import { OUTPUT_DONE, OUTPUT_MORE } from '../../workers/flowProtocol.js';
 import type { Handoff } from '../../workers/handoff.js';
-import type { TcpFlows } from '../../workers/nat/tcpFlows.js';
-import { OUTPUT_DONE, OUTPUT_MORE, type TcpOutput } from '../../workers/nat/tcpOutput.js';
+import type { Flows } from '../../workers/nat/flows.js';
 import { OutputTurns } from '../../workers/outputTurns.js';
 import { createStageTimer } from '../../workers/stageTimer.js';
 import { BULKY, SMALL, TurnLists } from '../../workers/turnLists.js';
@@ -37,9 +37,8 @@ beforeEach(() => {
       return kinds[flow]!.bytes > 0 ? OUTPUT_MORE : OUTPUT_DONE;
     },
   };
-  const [tcpFlows, tcpOutput] = [flows as unknown as TcpFlows, output as unknown as TcpOutput];
   const timer = createStageTimer({} as never, new Int32Array(3), undefined);
-  outputTurns = new OutputTurns(0, 1, [], tcpFlows, tcpOutput, {} as Handoff, timer, 2);
+  outputTurns = new OutputTurns(0, 1, [], flows as unknown as Flows, output, {} as Handoff, timer, 2);
 });
 
 /** Adds flows that are listed. Returns the first one's number. */

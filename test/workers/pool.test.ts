@@ -4,7 +4,7 @@ import { UsageError } from '../../src/errors.js';
 import { createLogger } from '../../src/log.js';
 import { CONTROL_PING } from '../../workers/messages.js';
 import { DEFAULT_ADDRESSES } from '../../workers/nat/addresses.js';
-import { DEFAULT_TCP_TIMES } from '../../workers/nat/tcpFlows.js';
+import { DEFAULT_TCP_TIMES, DEFAULT_UDP_TIMES } from '../../workers/nat/settings.js';
 import { Pool } from '../../workers/pool.js';
 import { CONTROL_CAPACITY } from '../../workers/poolMemory.js';
 
@@ -20,7 +20,13 @@ beforeEach(() => {
     flows: 16,
     pinned: false,
     engine: 'epoll',
-    tcp: { addresses: DEFAULT_ADDRESSES, allowHostLoopback: false, times: DEFAULT_TCP_TIMES },
+    nat: {
+      addresses: DEFAULT_ADDRESSES,
+      allowHostLoopback: false,
+      times: DEFAULT_TCP_TIMES,
+      udpTimes: DEFAULT_UDP_TIMES,
+      resolver: new Int32Array(1),
+    },
     log: { warn: (message) => log.warn(message) },
   });
 });

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   DESTINATION,
-  DEVICE,
+  KEY,
   ESTABLISHED,
   FLAGS,
   FLOW_WORDS,
@@ -27,7 +27,7 @@ const memory = (): Memory => ({ records: new Int32Array(CAPACITY * FLOW_WORDS), 
 const shardOver = ({ records, free }: Memory): Shard => new Shard(records, SEED, free);
 
 /** Opens a flow from a guest's port, as the NAT does. */
-function open(shard: Shard, port: number, device = 0): number {
+function open(shard: Shard, port: number, key = 0): number {
   const flow = shard.allocate();
   if (flow < 0) return -1;
   const f = flow * FLOW_WORDS;
@@ -35,13 +35,13 @@ function open(shard: Shard, port: number, device = 0): number {
   shard.records[f + SOURCE] = 0x0a00020f;
   shard.records[f + DESTINATION] = 0x01020304;
   shard.records[f + PORTS] = (port << 16) | 80;
-  shard.records[f + DEVICE] = device;
+  shard.records[f + KEY] = key;
   shard.index.insert(flow);
   return flow;
 }
 
-const lookup = (shard: Shard, port: number, device = 0): number =>
-  shard.lookup(0x0a00020f, 0x01020304, (port << 16) | 80, device);
+const lookup = (shard: Shard, port: number, key = 0): number =>
+  shard.lookup(0x0a00020f, 0x01020304, (port << 16) | 80, key);
 
 describe('Shard', () => {
   it('has as many records as fit, and says how many are free', () => {

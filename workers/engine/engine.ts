@@ -1,7 +1,9 @@
 /**
- * What the data plane needs of the kernel while it runs: readiness of descriptors, and calls on TCP sockets.
+ * What the data plane needs of the kernel while it runs: readiness of descriptors, and calls on sockets.
  * All calls are hot: they return `-errno`, allocate nothing and throw nothing.
  */
+
+import type { Datagrams } from './datagrams.js';
 
 export const EPOLLIN = 0x001;
 export const EPOLLOUT = 0x004;
@@ -23,7 +25,7 @@ export const ENGINE_CHOICES = ['auto', 'uring', 'epoll'] as const;
 export type EngineChoice = (typeof ENGINE_CHOICES)[number];
 export type EngineName = 'epoll' | 'uring';
 
-export interface Engine {
+export interface Engine extends Datagrams {
   /** [token, generation, bits] triples of the last `wait`. */
   readonly events: Int32Array;
   /** [milliseconds, microseconds] of the monotonic clock, read by each `wait`; they wrap at 2^32. */
@@ -32,6 +34,8 @@ export interface Engine {
   wait(timeout: number): number;
   /** Reports each new readiness of a socket once (edge-triggered): readable, writable, peer finished, error. */
   watchSocket(fd: number, token: number, generation: number): number;
+  /** Reports likewise when a socket is readable or has an error, but not each time that it takes more. */
+  watchDatagrams(fd: number, token: number, generation: number): number;
   /** Reports each signal of an eventfd once (edge-triggered), so that nobody need read it. */
   watchEventfd(fd: number, token: number, generation: number): number;
   unwatch(fd: number): number;

@@ -6,7 +6,7 @@ import { SocketCalls } from './socketCalls.js';
 
 const EPOLLET = 0x80000000;
 const SOCKET_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-const EVENTFD_EVENTS = EPOLLIN | EPOLLET;
+const INPUT_EVENTS = EPOLLIN | EPOLLET;
 
 export class EpollEngine extends SocketCalls implements Engine {
   /**
@@ -33,9 +33,13 @@ export class EpollEngine extends SocketCalls implements Engine {
     return this.addon.epollAdd(this.epoll, fd, SOCKET_EVENTS, token, generation);
   }
 
+  watchDatagrams(fd: number, token: number, generation: number): number {
+    return this.watchEventfd(fd, token, generation);
+  }
+
   watchEventfd(fd: number, token: number, generation: number): number {
     this.counters[C.watchCalls]!++;
-    return this.addon.epollAdd(this.epoll, fd, EVENTFD_EVENTS, token, generation);
+    return this.addon.epollAdd(this.epoll, fd, INPUT_EVENTS, token, generation);
   }
 
   unwatch(fd: number): number {

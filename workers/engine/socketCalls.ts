@@ -1,17 +1,12 @@
 /** Plain system calls on TCP sockets, counted: what all engines have in common. */
 import type { Addon } from '../../src/native/addon.js';
 import { C, type Counters } from '../counters.js';
+import { DatagramCalls } from './datagrams.js';
 import { MSG_PEEK } from './engine.js';
 
 const SHUT_WR = 1;
 
-export abstract class SocketCalls {
-  /** @param addon with its scratch bound */
-  constructor(
-    protected addon: Addon,
-    protected counters: Counters,
-  ) {}
-
+export abstract class SocketCalls extends DatagramCalls {
   /** Makes calls by another addon from now on, of the same scratch, and counts them elsewhere. */
   redirect(addon: Addon, counters: Counters): void {
     this.addon = addon;

@@ -10,7 +10,7 @@ import { SocketCalls } from './socketCalls.js';
 import { CQE_WORDS, UringRing } from './uringRing.js';
 
 const SOCKET_EVENTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP;
-const EVENTFD_EVENTS = EPOLLIN;
+const INPUT_EVENTS = EPOLLIN;
 /** More completions of this poll will come. */
 const CQE_F_MORE = 1 << 1;
 const ENOMEM = 12;
@@ -87,8 +87,12 @@ export class UringEngine extends SocketCalls implements Engine {
     return this.watch(fd, token, generation, SOCKET_EVENTS);
   }
 
+  watchDatagrams(fd: number, token: number, generation: number): number {
+    return this.watch(fd, token, generation, INPUT_EVENTS);
+  }
+
   watchEventfd(fd: number, token: number, generation: number): number {
-    return this.watch(fd, token, generation, EVENTFD_EVENTS);
+    return this.watch(fd, token, generation, INPUT_EVENTS);
   }
 
   private watch(fd: number, token: number, generation: number, events: number): number {

@@ -19,8 +19,22 @@ export interface FrameSource {
   rewind(): void;
 }
 
+/** Several frames of one payload each, filled by one system call; see device/receiveBatch.ts. */
+export interface FrameBatch {
+  readonly header: Uint8Array;
+  readonly headerOffset: number;
+  readonly payloadTriple: number;
+  readonly messages: number;
+  readonly data: number;
+  reserve(frames: number, headers: number, most: number): number;
+  length(n: number): number;
+  place(n: number, length: number): void;
+  commit(length: number, csumStart: number, csumOffset: number): void;
+}
+
 /** Builds frames in the guest's own buffers; see device/receiveQueue.ts. */
 export interface FrameSink {
+  readonly batch: FrameBatch;
   readonly header: Uint8Array;
   readonly headerOffset: number;
   readonly payloadFirst: number;

@@ -31,30 +31,21 @@ import {
   sourcePort,
   window,
 } from '../wire/tcp.js';
-import { UDP_HEADER, destinationPort as udpDestinationPort } from '../wire/udp.js';
+import { UDP_HEADER } from '../wire/udp.js';
 import { answerArp } from './arp.js';
 import { answerDhcp } from './dhcp.js';
 import { DONE, type FrameSource, type Origin } from './guestLink.js';
-import type { TcpFlows } from './tcpFlows.js';
+import type { Flows } from './flows.js';
+import { PROCEED, type Sharding } from './sharding.js';
 import { Segment, type TcpInput } from './tcpInput.js';
+import type { UdpBatch } from './udpBatch.js';
+import type { UdpInput } from './udpInput.js';
 
 const DHCP_SERVER_PORT = 67;
+const LIMITED_BROADCAST = -1;
 /** The longest frame that a responder reads or writes. */
 const MAX_REPLY = 2048;
 const HARDWARE_CHECKSUM_OK = 0xffff;
-
-/** Which worker a segment is for. */
-export interface Sharding {
-  /** The segment is of a flow of this worker's: takes note of where it came from. A result but PROCEED ends its way here. */
-  known(flow: number, origin: Origin): number;
-  /** The segment is of no flow of this worker's. */
-  unknown(segment: Segment, origin: Origin): number;
-  /** A SYN that `unknown` let proceed was dealt with: a flow was opened, or not. */
-  opened(segment: Segment, device: number): void;
-}
-
-/** Go on with the segment here. */
-export const PROCEED = -1;
 
 export class Nat {
   private readonly parsed = new Segment();
@@ -64,8 +55,10 @@ export class Nat {
   private ipTotal = 0;
 
   constructor(
-    private readonly flows: TcpFlows,
+    private readonly flows: Flows,
     private readonly tcp: TcpInput,
+    private readonly udp: UdpInput,
+    private readonly batch: UdpBatch,
     private readonly sharding: Sharding,
     private readonly counters: Counters,
   ) {}
@@ -93,8 +86,8 @@ export class Nat {
     }
     const kind = protocol(bytes, ip);
     if (kind === PROTOCOL_TCP) return this.tcpSegment(frame, ip, origin);
-    if (kind === PROTOCOL_UDP) this.udp(frame, ip, origin);
-    else this.counters[C.unsupportedFrames]!++;
+    if (kind === PROTOCOL_UDP) return this.datagram(frame, ip, origin);
+    this.counters[C.unsupportedFrames]!++;
     return DONE;
   }
 
@@ -155,29 +148,41 @@ export class Nat {
       const way = this.sharding.known(flow, origin);
       return way === PROCEED ? this.tcp.segment(flow, s, frame, origin) : way;
     }
-    const way = this.sharding.unknown(s, origin);
+    const opens = (s.flags & (TCP_SYN | TCP_ACK | TCP_RST)) === TCP_SYN;
+    const way = this.sharding.unknown(s, origin.device, opens, origin);
     if (way !== PROCEED) return way;
-    if ((s.flags & (TCP_SYN | TCP_ACK | TCP_RST)) === TCP_SYN) {
+    if (opens) {
       this.tcp.open(s, frame, origin);
       this.sharding.opened(s, origin.device);
     } else this.tcp.refuse(s, frame, origin);
     return DONE;
   }
 
-  private udp(frame: FrameSource, ip: number, origin: Origin): void {
-    const udp = ip + this.ipHeader;
-    if (this.ipTotal < this.ipHeader + UDP_HEADER) {
-      this.counters[C.malformedFrames]!++;
-      return;
+  private datagram(frame: FrameSource, ip: number, origin: Origin): number {
+    if (this.ipTotal < this.ipHeader + UDP_HEADER || !this.forDhcp(frame, ip)) {
+      return this.udp.input(frame, this.ipHeader, this.ipTotal, origin);
     }
-    const port = udpDestinationPort(frame.bytes, udp);
-    if (port !== DHCP_SERVER_PORT || frame.length > MAX_REPLY) {
+    if (frame.length > MAX_REPLY) {
       this.counters[C.unsupportedFrames]!++;
-      return;
+      return DONE;
     }
     frame.linearize(frame.length);
     const { addresses } = this.flows.settings;
     this.answer(answerDhcp(frame.bytes, frame.offset, frame.length, this.reply, addresses), origin);
+    return DONE;
+  }
+
+  /** To the server's port, and to us or to all. */
+  private forDhcp(frame: FrameSource, ip: number): boolean {
+    if (destinationPort(frame.bytes, ip + this.ipHeader) !== DHCP_SERVER_PORT) return false;
+    const { gateway, guest, netmask } = this.flows.settings.addresses;
+    const to = destination(frame.bytes, ip);
+    return to === LIMITED_BROADCAST || to === gateway || to === (guest | ~netmask);
+  }
+
+  /** Sends what is collected of datagrams: before any driver is told that they were taken. */
+  flush(): void {
+    this.batch.flush();
   }
 
   private arp(frame: FrameSource, origin: Origin): void {

@@ -25,6 +25,7 @@ import {
   SYN_RECEIVED,
   TIME_WAIT,
 } from '../flow.js';
+import type { FlowProtocol } from '../flowProtocol.js';
 import type { TcpFlows } from './tcpFlows.js';
 import type { TcpInput } from './tcpInput.js';
 import type { TcpOutput } from './tcpOutput.js';
@@ -32,7 +33,7 @@ import type { TcpOutput } from './tcpOutput.js';
 /** Retransmissions after which a flow is given up: with doubling from 200 ms more than 100 s (RFC 9293 §3.8.3, R2). */
 const MAX_RETRIES = 10;
 
-export class TcpEvents {
+export class TcpEvents implements FlowProtocol {
   private readonly records: Int32Array;
 
   /** @param drainHeld gives the socket what the flow holds */
@@ -45,7 +46,6 @@ export class TcpEvents {
     this.records = flows.records;
   }
 
-  /** Events of the flow's socket, as epoll names them. */
   socket(flow: number, bits: number): void {
     const { records: r, flows } = this;
     const f = flow * FLOW_WORDS;
@@ -69,7 +69,6 @@ export class TcpEvents {
     if ((bits & EPOLLOUT) !== 0 && r[f + HELD_FIRST]! >= 0) this.drainHeld(flow);
   }
 
-  /** The flow's timer fired: does what is due, and sets it anew. */
   timer(flow: number): void {
     const { records: r, flows } = this;
     const f = flow * FLOW_WORDS;
@@ -88,6 +87,10 @@ export class TcpEvents {
       flows.arm(flow, r[f + RTO_DEADLINE]!);
     }
     flows.arm(flow, (r[f + LAST_ACTIVE]! + limit) | 0);
+  }
+
+  run(flow: number): number {
+    return this.output.run(flow);
   }
 
   private idleLimit(f: number, state: number): number {

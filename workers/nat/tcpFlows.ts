@@ -13,13 +13,12 @@
  * No payload is buffered here. What the guest sends is acknowledged once the socket has taken it; what the socket
  * receives stays in it, peeked at, until the guest has acknowledged it.
  */
-import { C, type Counters } from '../counters.js';
-import { EINPROGRESS, type Engine } from '../engine/engine.js';
+import { C } from '../counters.js';
+import { EINPROGRESS } from '../engine/engine.js';
 import {
   ACK_LATER,
   ACK_NOW,
   BARRIER,
-  BULK,
   CONNECTING,
   DESTINATION,
   DEVICE,
@@ -28,14 +27,13 @@ import {
   FIN_SENT,
   FLAGS,
   FLOW_WORDS,
-  FREE,
   GENERATION,
   HELD_FIRST,
   HELD_LAST,
   IRS,
   ISS,
+  KEY,
   LAST_ACTIVE,
-  LISTED,
   LOOPBACK,
   MAC_HIGH,
   MAC_LOW,
@@ -54,40 +52,13 @@ import {
   SND_WND_SHIFT,
   SOURCE,
   STATE,
-  TIMER_DEADLINE,
-  TIMER_SLOT,
   TIME_WAIT,
 } from '../flow.js';
 import { FlowList } from '../flowList.js';
-import type { HeldChains } from '../heldChains.js';
-import type { HostKernel } from '../hostKernel.js';
-import type { PoolDimensions } from '../poolMemory.js';
-import type { Shard } from '../shard.js';
 import { hashTuple } from '../shared/hash.js';
-import { BULKY, SMALL, TurnLists } from '../turnLists.js';
 import { u16, u32 } from '../wire/bytes.js';
-import type { NetworkAddresses } from './addresses.js';
 import { HOST_LOOPBACK } from './egress.js';
-import type { GuestLink } from './guestLink.js';
-
-/** Times, in ms. */
-export interface TcpTimes {
-  /** A connect without an answer ends. */
-  readonly connect: number;
-  /** Idle established flows end: at least 2 h 4 min (RFC 5382 REQ-5). */
-  readonly established: number;
-  /** Flows that one side has finished, or that wait for the guest's first ACK, end: at least 4 min (RFC 5382 REQ-5). */
-  readonly transitory: number;
-  /** TIME_WAIT. The wire to the guest has no length: this waits for its retransmissions only. */
-  readonly timeWait: number;
-}
-
-export const DEFAULT_TCP_TIMES: TcpTimes = {
-  connect: 3_000,
-  established: 7_440_000,
-  transitory: 240_000,
-  timeWait: 1_000,
-};
+import { Flows } from './flows.js';
 
 /** First retransmission, ms; it doubles from there. A virtio ring loses nothing: the guest itself does, rarely. */
 const RTO_MS = 200;
@@ -97,49 +68,10 @@ const ACK_DELAY_MS = 2;
 /** The window offered before the socket was asked what it takes, bytes. */
 const FIRST_WINDOW = 65_535;
 
-export interface TcpSettings extends HostKernel {
-  readonly addresses: NetworkAddresses;
-  readonly allowHostLoopback: boolean;
-  readonly times: TcpTimes;
-  readonly seed: number;
-}
-
-/** What the flows need of the worker around them. */
-export interface TcpHost {
-  link(device: number): GuestLink;
-  /** The flow left this shard for good: forget who owns it. */
-  flowClosed(flow: number): void;
-}
-
-export class TcpFlows {
-  readonly records: Int32Array;
-  /** Flows that have something for the guest; those that were closed meanwhile aren't marked LISTED any more. */
-  readonly listed: TurnLists;
+export class TcpFlows extends Flows {
   /** Flows whose acknowledgment waits for something to travel with. */
-  readonly delayed: FlowList;
+  readonly delayed = new FlowList(this.shard.capacity);
   private delayedSince = 0;
-  /** Flows that found no receive buffers. */
-  readonly waiting: FlowList;
-
-  constructor(
-    readonly shard: Shard,
-    readonly engine: Engine,
-    readonly held: HeldChains,
-    readonly counters: Counters,
-    readonly settings: TcpSettings,
-    readonly host: TcpHost,
-    private readonly dimensions: Pick<PoolDimensions, 'devices' | 'pairs'>,
-  ) {
-    this.records = shard.records;
-    this.listed = new TurnLists(shard.capacity, dimensions.devices * dimensions.pairs);
-    this.waiting = new FlowList(shard.capacity);
-    this.delayed = new FlowList(shard.capacity);
-  }
-
-  /** Milliseconds now, of this cycle. */
-  get now(): number {
-    return this.engine.clock[0]!;
-  }
 
   /**
    * Opens a record for a guest's SYN, in state CONNECTING, without a socket yet. `bytes[offset…]` is the Ethernet header.
@@ -160,6 +92,7 @@ export class TcpFlows {
     const f = flow * FLOW_WORDS;
     r[f + STATE] = CONNECTING;
     r[f + DEVICE] = device;
+    r[f + KEY] = device;
     r[f + SOURCE] = source;
     r[f + DESTINATION] = destination;
     r[f + PORTS] = ports;
@@ -232,44 +165,6 @@ export class TcpFlows {
     return 0;
   }
 
-  /** Puts the flow on the list of those that have something for the guest. */
-  list(flow: number): void {
-    const f = flow * FLOW_WORDS;
-    if ((this.records[f + FLAGS]! & LISTED) !== 0) return;
-    this.records[f + FLAGS]! |= LISTED;
-    this.pushListed(flow);
-  }
-
-  private pushListed(flow: number): void {
-    const f = flow * FLOW_WORDS;
-    const { records: r } = this;
-    const kind = (r[f + FLAGS]! & BULK) === 0 ? SMALL : BULKY;
-    this.listed.push(flow, r[f + DEVICE]! * this.dimensions.pairs + r[f + PAIR]!, kind);
-  }
-
-  /** Lets the flow wait, still marked as listed, until the guest has posted buffers. */
-  wait(flow: number): void {
-    this.records[flow * FLOW_WORDS + FLAGS]! |= LISTED;
-    this.waiting.push(flow);
-  }
-
-  /** Buffers came, or queues: all that waited try again. */
-  wakeWaiting(): void {
-    for (let n = this.waiting.length; n > 0; n--) this.pushListed(this.waiting.shift());
-  }
-
-  /** Unmarks a flow that came off the list. False for one that was closed since. */
-  takeListed(flow: number): boolean {
-    const f = flow * FLOW_WORDS;
-    if ((this.records[f + FLAGS]! & LISTED) === 0) return false;
-    this.records[f + FLAGS]! &= ~LISTED;
-    return true;
-  }
-
-  pairOf(flow: number): number {
-    return this.records[flow * FLOW_WORDS + PAIR]!;
-  }
-
   /** Lets an acknowledgment wait for data to travel with, ACK_DELAY_MS at most (RFC 9293 §3.8.6.3). */
   acknowledgeLater(flow: number): void {
     const f = flow * FLOW_WORDS;
@@ -304,13 +199,6 @@ export class TcpFlows {
     this.list(flow);
   }
 
-  /** Makes the flow's timer fire no later than `deadline`. */
-  arm(flow: number, deadline: number): void {
-    const f = flow * FLOW_WORDS;
-    if (this.records[f + TIMER_SLOT]! >= 0 && ((this.records[f + TIMER_DEADLINE]! - deadline) | 0) <= 0) return;
-    this.shard.wheel.arm(flow, deadline, this.now);
-  }
-
   /** Starts the clock of what is unacknowledged, or of a closed window. */
   armRetransmission(flow: number, retries: number): void {
     const delay = Math.min(RTO_MS * 2 ** Math.min(retries, 16), RTO_MAX_MS);
@@ -336,28 +224,5 @@ export class TcpFlows {
     r[f + FD] = -1;
     r[f + STATE] = TIME_WAIT;
     this.arm(flow, (this.now + this.settings.times.timeWait) | 0);
-  }
-
-  /** Ends the flow, its socket closed in order (`abort` false) or by a RST. */
-  close(flow: number, abort: boolean): void {
-    const { records: r } = this;
-    const f = flow * FLOW_WORDS;
-    if (r[f + STATE] === FREE) return;
-    this.dropHeld(flow);
-    const fd = r[f + FD]!;
-    if (fd >= 0) {
-      if (abort) this.engine.abort(fd);
-      else this.engine.close(fd);
-    }
-    r[f + FD] = -1;
-    this.host.flowClosed(flow);
-    this.shard.release(flow);
-    this.counters[C.flowsClosed]!++;
-  }
-
-  /** Chains that the flow kept go back; their bytes weren't acknowledged, so the guest sends them again. */
-  dropHeld(flow: number): void {
-    const f = flow * FLOW_WORDS;
-    this.held.releaseAll(this.records, f);
   }
 }

@@ -102,8 +102,7 @@ export class TcpInput {
   /** A SYN of a connection that nobody knows. Opens the flow and its socket, or answers with a RST. */
   open(segment: Segment, frame: FrameSource, origin: Origin): void {
     const { flows } = this;
-    const { addresses, allowHostLoopback } = flows.settings;
-    const address = egressAddress(segment.destination, addresses, allowHostLoopback);
+    const address = egressAddress(segment.destination, segment.ports & 0xffff, flows.settings);
     if (address === undefined) {
       flows.counters[C.deniedByPolicy]!++;
       this.refuse(segment, frame, origin);

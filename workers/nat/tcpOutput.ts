@@ -42,6 +42,7 @@ import {
   STATE,
   SYN_RECEIVED,
 } from '../flow.js';
+import { OUTPUT_BLOCKED, OUTPUT_DONE, OUTPUT_MORE, OUTPUT_NO_SINK } from '../flowProtocol.js';
 import { setU16, setU32 } from '../wire/bytes.js';
 import { pseudoHeaderSum, sum16 } from '../wire/checksum.js';
 import { ETHERNET_HEADER, ETHERTYPE_IPV4 } from '../wire/ethernet.js';
@@ -80,15 +81,6 @@ const MIN_WINDOW = 65_535;
 const QUANTUM = MAX_GSO_PAYLOAD;
 /** Bytes to the guest after which a flow counts as bulk. */
 const BULK_BYTES = 256 << 10;
-
-/** What became of a turn. */
-export const OUTPUT_DONE = 0;
-/** There is more, after the others had their turn. */
-export const OUTPUT_MORE = 1;
-/** No receive buffers. */
-export const OUTPUT_BLOCKED = 2;
-/** This worker serves no receive queue of the device. */
-export const OUTPUT_NO_SINK = 3;
 
 export class TcpOutput {
   private readonly records: Int32Array;

@@ -14,7 +14,7 @@ export class FlowIndex {
   readonly #sourceField: number;
   readonly #destinationField: number;
   readonly #portsField: number;
-  readonly #deviceField: number;
+  readonly #keyField: number;
   readonly #seed: number;
 
   /**
@@ -29,7 +29,7 @@ export class FlowIndex {
     sourceField: number,
     destinationField: number,
     portsField: number,
-    deviceField: number,
+    keyField: number,
     seed: number,
   ) {
     const flows = Math.floor(records.length / stride);
@@ -45,14 +45,14 @@ export class FlowIndex {
     this.#sourceField = sourceField;
     this.#destinationField = destinationField;
     this.#portsField = portsField;
-    this.#deviceField = deviceField;
+    this.#keyField = keyField;
     this.#seed = seed;
   }
 
   /** The flow with this key, -1 when there is none. */
-  lookup(source: number, destination: number, ports: number, device: number): number {
+  lookup(source: number, destination: number, ports: number, key: number): number {
     const records = this.#records;
-    let at = hashTuple(this.#seed, source, destination, ports, device) & this.#mask;
+    let at = hashTuple(this.#seed, source, destination, ports, key) & this.#mask;
     for (;;) {
       const cell = this.#table[at]!;
       if (cell <= 0) {
@@ -63,7 +63,7 @@ export class FlowIndex {
         records[record + this.#portsField] === ports &&
         records[record + this.#destinationField] === destination &&
         records[record + this.#sourceField] === source &&
-        records[record + this.#deviceField] === device
+        records[record + this.#keyField] === key
       ) {
         return cell - 1;
       }
@@ -116,7 +116,7 @@ export class FlowIndex {
         records[record + this.#sourceField]!,
         records[record + this.#destinationField]!,
         records[record + this.#portsField]!,
-        records[record + this.#deviceField]!,
+        records[record + this.#keyField]!,
       ) & this.#mask
     );
   }

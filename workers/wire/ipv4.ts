@@ -7,6 +7,7 @@ import { sum16 } from './checksum.js';
 export const IPV4_HEADER = 20;
 
 /** Protocol numbers (IANA). */
+export const PROTOCOL_ICMP = 1;
 export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
 

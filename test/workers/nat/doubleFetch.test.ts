@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import type { FrameSource } from '../../../workers/nat/guestLink.js';
 import { setU16 } from '../../../workers/wire/bytes.js';
 import { sum16 } from '../../../workers/wire/checksum.js';
+import { udpDatagram } from '../../e2e/guestFrames.js';
 import { ACK, PSH, SYN, Trace } from './trace.js';
 
 const OFFSET = 7;
@@ -111,6 +112,8 @@ const KINDS: readonly [string, (trace: Trace) => Uint8Array][] = [
   ['a SYN with options', (t) => t.frameOf({ flags: SYN, seq: 1, mss: 1460, scale: 7 })],
   ['data of an open flow', (t) => t.frameOf({ flags: ACK | PSH, ...t.establish(), data: 'x'.repeat(300) })],
   ['a segment of no flow', (t) => t.frameOf({ flags: ACK, seq: 1, ack: 2, data: 'abc' })],
+  ['a datagram', () => udpDatagram({ ports: [5, 7], payload: new Uint8Array(200), destination: 0x08080808 })],
+  ['a datagram that may not go out', () => udpDatagram({ ports: [5, 7], payload: new Uint8Array(200) })],
   ['DHCP', discover],
   ['ARP', arpRequest],
 ];

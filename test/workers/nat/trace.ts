@@ -3,28 +3,28 @@
  * segments, the host's side is a scripted socket, and time passes only when told.
  */
 import { COUNTER_NAMES } from '../../../workers/counters.js';
-import {
-  EAGAIN,
-  EINPROGRESS,
-  EPOLLERR,
-  EPOLLHUP,
-  EPOLLIN,
-  EPOLLOUT,
-  EPOLLRDHUP,
-} from '../../../workers/engine/engine.js';
-import type { Engine } from '../../../workers/engine/engine.js';
+import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../../../workers/engine/engine.js';
 import { FLOW_WORDS } from '../../../workers/flow.js';
 import { HeldChains } from '../../../workers/heldChains.js';
 import { DEFAULT_ADDRESSES } from '../../../workers/nat/addresses.js';
 import { Origin } from '../../../workers/nat/guestLink.js';
-import type { FrameSink, FrameSource, GuestLink } from '../../../workers/nat/guestLink.js';
-import { Nat, PROCEED } from '../../../workers/nat/nat.js';
+import type { FrameBatch, FrameSink, FrameSource, GuestLink } from '../../../workers/nat/guestLink.js';
+import { IcmpErrors } from '../../../workers/nat/icmpErrors.js';
+import { Nat } from '../../../workers/nat/nat.js';
+import { DEFAULT_TCP_TIMES, DEFAULT_UDP_TIMES, type NatSettings } from '../../../workers/nat/settings.js';
 import { SocketReads } from '../../../workers/nat/socketReads.js';
+import { PROCEED } from '../../../workers/nat/sharding.js';
 import { TcpEvents } from '../../../workers/nat/tcpEvents.js';
-import { DEFAULT_TCP_TIMES, TcpFlows } from '../../../workers/nat/tcpFlows.js';
-import type { TcpSettings } from '../../../workers/nat/tcpFlows.js';
+import { TcpFlows } from '../../../workers/nat/tcpFlows.js';
+import { UdpFlows } from '../../../workers/nat/udpFlows.js';
 import { TcpInput } from '../../../workers/nat/tcpInput.js';
-import { OUTPUT_BLOCKED, OUTPUT_MORE, TcpOutput } from '../../../workers/nat/tcpOutput.js';
+import { TcpOutput } from '../../../workers/nat/tcpOutput.js';
+import { BATCH_IOVECS, UdpBatch } from '../../../workers/nat/udpBatch.js';
+import { UdpEvents } from '../../../workers/nat/udpEvents.js';
+import { UdpInput } from '../../../workers/nat/udpInput.js';
+import { UdpMappings } from '../../../workers/nat/udpMappings.js';
+import { UdpOutput } from '../../../workers/nat/udpOutput.js';
+import { OUTPUT_BLOCKED, OUTPUT_MORE, Protocols } from '../../../workers/flowProtocol.js';
 import { Shard } from '../../../workers/shard.js';
 import { BULKY, SMALL } from '../../../workers/turnLists.js';
 import { setU16 } from '../../../workers/wire/bytes.js';
@@ -32,6 +32,7 @@ import { pseudoHeaderSum, sum16 } from '../../../workers/wire/checksum.js';
 import { ETHERTYPE_IPV4, writeEthernet } from '../../../workers/wire/ethernet.js';
 import { PROTOCOL_TCP, parseIpv4Address, writeIpv4 } from '../../../workers/wire/ipv4.js';
 import * as tcp from '../../../workers/wire/tcp.js';
+import { FakeEngine, type FakeSocket } from './fakeEngine.js';
 
 export const { TCP_ACK: ACK, TCP_FIN: FIN, TCP_PSH: PSH, TCP_RST: RST, TCP_SYN: SYN, TCP_URG: URG } = tcp;
 
@@ -52,181 +53,12 @@ export interface Segment {
   readonly corrupt?: boolean;
 }
 
-/** The host's end of a flow. */
-export class FakeSocket {
-  state: 'connecting' | 'connected' | 'closed' | 'aborted' = 'connecting';
-  /** What the NAT sent, and what it has yet to acknowledge to the guest. */
-  sent = '';
-  /** What waits to be read. */
-  received = '';
-  finished = false;
-  peerFinished = false;
-  peekOffset = -1;
-  error = 0;
-  /** Sizes that its receive buffer was asked to have at least. */
-  readonly grown: number[] = [];
-  /** Size that its receive buffer was fixed at; 0: none. */
-  fixed = 0;
-  /** The largest window that it may show. */
-  clamp = Number.POSITIVE_INFINITY;
-  /** Bytes that the next sends take. */
-  space = Number.POSITIVE_INFINITY;
-
-  constructor(
-    readonly address: number,
-    readonly port: number,
-    readonly token: number,
-    readonly generation: number,
-  ) {}
-}
-
-class FakeEngine implements Engine {
-  readonly events = new Int32Array(3);
-  readonly clock = new Int32Array(2);
-  readonly sockets = new Map<number, FakeSocket>();
-  /** Errno of the next `tcpSocket` and `connect`; 0: they succeed. */
-  socketErrno = 0;
-  connectErrno = 0;
-  /** Descriptors that `unpace` was called with. */
-  readonly unpaced = new Set<number>();
-  private nextFd = 10;
-  private target: readonly [address: number, port: number] = [0, 0];
-
-  constructor(
-    readonly memory: readonly Uint8Array[],
-    readonly iovecs: Uint32Array,
-  ) {}
-
-  wait(): number {
-    return 0;
-  }
-  watchSocket(fd: number, token: number, generation: number): number {
-    this.sockets.set(fd, new FakeSocket(...this.target, token, generation));
-    return 0;
-  }
-  watchEventfd(): number {
-    return 0;
-  }
-  unwatch(): number {
-    return 0;
-  }
-  signal(): number {
-    return 0;
-  }
-  tcpSocket(): number {
-    return this.socketErrno === 0 ? this.nextFd++ : -this.socketErrno;
-  }
-  connect(_fd: number, address: number, port: number): number {
-    this.target = [address, port];
-    return this.connectErrno === 0 ? -EINPROGRESS : -this.connectErrno;
-  }
-  send(fd: number, first: number, count: number): number {
-    const socket = this.socket(fd);
-    let text = '';
-    for (let n = first; n < first + count; n++) text += this.text(n);
-    const taken = Math.min(text.length, socket.space);
-    if (taken === 0) return -EAGAIN;
-    socket.space -= taken;
-    socket.sent += text.slice(0, taken);
-    return taken;
-  }
-  peek(fd: number, first: number, count: number): number {
-    const socket = this.socket(fd);
-    let rest = socket.received.slice(Math.max(0, socket.peekOffset));
-    if (rest === '') return socket.peerFinished ? 0 : -EAGAIN;
-    let bytes = 0;
-    for (let n = first; n < first + count; n++) {
-      const [region, offset, length] = this.triple(n);
-      const piece = rest.slice(0, length);
-      for (let i = 0; i < piece.length; i++) this.memory[region]![offset + i] = piece.charCodeAt(i);
-      bytes += piece.length;
-      rest = rest.slice(piece.length);
-    }
-    if (socket.peekOffset >= 0) socket.peekOffset += bytes;
-    return bytes;
-  }
-  discard(fd: number, length: number): number {
-    const socket = this.socket(fd);
-    socket.received = socket.received.slice(length);
-    socket.peekOffset = socket.peekOffset < 0 ? -1 : Math.max(0, socket.peekOffset - length);
-    return length;
-  }
-  growReceiveBuffer(fd: number, bytes: number): number {
-    this.socket(fd).grown.push(bytes);
-    return 0;
-  }
-
-  fixReceiveBuffer(fd: number, bytes: number): number {
-    this.socket(fd).fixed = bytes;
-    return 0;
-  }
-
-  clampWindow(fd: number, bytes: number): number {
-    this.socket(fd).clamp = bytes;
-    return 0;
-  }
-
-  unpace(fd: number): number {
-    this.unpaced.add(fd);
-    return 0;
-  }
-
-  setPeekOffset(fd: number, offset: number): number {
-    this.socket(fd).peekOffset = offset;
-    return 0;
-  }
-  sendSpace(fd: number): number {
-    return Math.min(this.socket(fd).space, 8 << 20);
-  }
-  finish(fd: number): number {
-    this.socket(fd).finished = true;
-    return 0;
-  }
-  close(fd: number): number {
-    const socket = this.sockets.get(fd);
-    if (socket !== undefined) socket.state = 'closed';
-    return 0;
-  }
-  abort(fd: number): number {
-    const socket = this.sockets.get(fd);
-    if (socket !== undefined) socket.state = 'aborted';
-    return 0;
-  }
-  socketError(fd: number): number {
-    return this.socket(fd).error;
-  }
-  end(): void {
-    this.sockets.clear();
-  }
-
-  checksum(first: number, count: number, seed: number): number {
-    let bytes = '';
-    for (let n = first; n < first + count; n++) bytes += this.text(n);
-    return sum16(
-      Uint8Array.from(bytes, (char) => char.charCodeAt(0)),
-      0,
-      bytes.length,
-      seed,
-    );
-  }
-
-  private socket(fd: number): FakeSocket {
-    return this.sockets.get(fd)!;
-  }
-  private triple(n: number): [number, number, number] {
-    return [this.iovecs[3 * n]!, this.iovecs[3 * n + 1]!, this.iovecs[3 * n + 2]!];
-  }
-  private text(n: number): string {
-    const [region, offset, length] = this.triple(n);
-    return String.fromCharCode(...this.memory[region]!.subarray(offset, offset + length));
-  }
-}
-
 /** Region numbers, and numbers of triples. */
 const FRAME_REGION = 0;
 const SINK_REGION = 1;
 const FRAME_TRIPLE = 0;
 const SINK_TRIPLE = 8;
+const BATCH_TRIPLE = 16;
 
 class Frame implements FrameSource {
   readonly bytes: Uint8Array;
@@ -250,7 +82,21 @@ class Frame implements FrameSource {
   rewind(): void {}
 }
 
+/** TCP sends one frame at a time. */
+const NO_BATCH: FrameBatch = {
+  header: new Uint8Array(0),
+  headerOffset: 0,
+  payloadTriple: 0,
+  messages: 0,
+  data: 0,
+  reserve: () => 0,
+  length: () => 0,
+  place: () => undefined,
+  commit: () => undefined,
+};
+
 class Sink implements FrameSink {
+  readonly batch = NO_BATCH;
   readonly headerOffset = 0;
   readonly payloadFirst = SINK_TRIPLE;
   readonly payloadCount = 1;
@@ -295,17 +141,18 @@ export interface TraceOptions {
 }
 
 export class Trace {
-  readonly iovecs = new Uint32Array(64);
+  readonly iovecs = new Uint32Array(3 * (BATCH_TRIPLE + BATCH_IOVECS));
   readonly memory = [new Uint8Array(70_000), new Uint8Array(70_000)] as const;
   readonly engine = new FakeEngine(this.memory, this.iovecs);
   readonly sink = new Sink(this.memory[SINK_REGION], this.iovecs);
   readonly counters = new Float64Array(COUNTER_NAMES.length);
+  /** The host's name server. */
+  readonly resolver = new Int32Array(1);
   /** Heads of chains that were held and given back. */
   readonly givenBack: number[] = [];
   readonly flows: TcpFlows;
   private readonly nat: Nat;
-  private readonly output: TcpOutput;
-  private readonly events: TcpEvents;
+  private readonly protocols: Protocols;
   readonly frame = new Frame(this.memory[FRAME_REGION], this.iovecs);
   /** The pair that the NAT sent on last. */
   pairUsed = 0;
@@ -331,10 +178,12 @@ export class Trace {
       },
       wantBuffers: () => false,
     };
-    const settings: TcpSettings = {
+    const settings: NatSettings = {
       addresses: DEFAULT_ADDRESSES,
       allowHostLoopback,
       times: DEFAULT_TCP_TIMES,
+      udpTimes: DEFAULT_UDP_TIMES,
+      resolver: this.resolver,
       peekOffset,
       mostReceiveBuffer,
       seed: 1,
@@ -344,13 +193,18 @@ export class Trace {
     const host = { link: () => link, flowClosed: () => undefined };
     this.flows = new TcpFlows(shard, this.engine, held, this.counters, settings, host, { devices: 1, pairs });
     const reads = new SocketReads(this.flows, this.iovecs, SINK_REGION);
-    this.output = new TcpOutput(this.flows, reads);
-    const input = new TcpInput(this.flows, reads, this.output);
-    this.events = new TcpEvents(this.flows, input, this.output, (flow) =>
+    const output = new TcpOutput(this.flows, reads);
+    const input = new TcpInput(this.flows, reads, output);
+    const events = new TcpEvents(this.flows, input, output, (flow) =>
       input.drainHeld(flow, this.frame, (origin) => this.reread(origin.head), new Origin()),
     );
+    const udp = new UdpFlows(this.flows, new UdpMappings(shard, 1));
+    const icmp = new IcmpErrors(this.flows);
+    const udpEvents = new UdpEvents(udp, new UdpOutput(udp), icmp);
+    this.protocols = new Protocols(this.flows.records, events, udpEvents);
     const sharding = { known: () => PROCEED, unknown: () => PROCEED, opened: () => undefined };
-    this.nat = new Nat(this.flows, input, sharding, this.counters);
+    const batch = new UdpBatch(this.flows, icmp, this.iovecs, BATCH_TRIPLE);
+    this.nat = new Nat(this.flows, input, new UdpInput(udp, batch, icmp, sharding), batch, sharding, this.counters);
   }
 
   /** Flows that exist. */
@@ -384,10 +238,16 @@ export class Trace {
 
   /** The NAT handles a raw frame. */
   sendFrame(frame: Uint8Array): Segment[] {
+    return this.sendDatagram(frame).map(parse);
+  }
+
+  /** The same for what is no TCP: returns frames. */
+  sendDatagram(frame: Uint8Array): Uint8Array[] {
     this.chains.set(this.nextHead, frame);
     this.reread(this.nextHead++);
     this.nat.input(this.frame, this.origin);
-    return this.turn();
+    this.nat.flush();
+    return this.turnFrames();
   }
 
   /** The NAT handles a frame of the test's own making. */
@@ -431,7 +291,7 @@ export class Trace {
   }
 
   event(bits: number): Segment[] {
-    this.events.socket(this.socket.token, bits);
+    this.protocols.socket(this.socket.token, bits);
     return this.turn();
   }
 
@@ -441,7 +301,7 @@ export class Trace {
     for (let left = ms; left > 0; left -= 16) {
       this.engine.clock[0] = (this.engine.clock[0]! + Math.min(left, 16)) | 0;
       const fired = this.flows.shard.wheel.advance(this.engine.clock[0]!, this.fired);
-      for (let n = 0; n < fired; n++) this.events.timer(this.fired[n]!);
+      for (let n = 0; n < fired; n++) this.protocols.timer(this.fired[n]!);
       segments.push(...this.turn());
     }
     return segments;
@@ -465,17 +325,21 @@ export class Trace {
   }
 
   private turn(): Segment[] {
+    return this.turnFrames().map(parse);
+  }
+
+  private turnFrames(): Uint8Array[] {
     this.flows.flushDelayed();
     for (let n = this.flows.listed.length; n > 0; n--) {
       const { listed } = this.flows;
       const pair = listed.size(0, SMALL) + listed.size(0, BULKY) > 0 ? 0 : 1;
       const flow = listed.shift(pair, listed.size(pair, SMALL) > 0 ? SMALL : BULKY);
       if (!this.flows.takeListed(flow)) continue;
-      const result = this.output.run(flow);
+      const result = this.protocols.run(flow);
       if (result === OUTPUT_MORE) this.flows.list(flow);
       else if (result === OUTPUT_BLOCKED) this.flows.wait(flow);
     }
-    return this.sink.frames.splice(0).map(parse);
+    return this.sink.frames.splice(0);
   }
 
   private reread(head: number): boolean {

@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { addon } from '../../../src/native/addon.js';
 import { DEFAULT_ADDRESSES } from '../../../workers/nat/addresses.js';
-import { DEFAULT_TCP_TIMES } from '../../../workers/nat/tcpFlows.js';
+import { DEFAULT_TCP_TIMES, DEFAULT_UDP_TIMES } from '../../../workers/nat/settings.js';
 import { PollWorker } from '../../../workers/pollWorker.js';
 import { createPoolMemory } from '../../../workers/poolMemory.js';
 import { warmUp } from '../../../workers/warmUp/warmUp.js';
@@ -30,6 +30,8 @@ class Fixture implements Disposable {
       addresses: DEFAULT_ADDRESSES,
       allowHostLoopback: false,
       times: DEFAULT_TCP_TIMES,
+      udpTimes: DEFAULT_UDP_TIMES,
+      resolver: new Int32Array(1),
       peekOffset: addon.probePeekOffset(),
       mostReceiveBuffer: 0,
       seed: 7,
