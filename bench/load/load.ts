@@ -164,7 +164,9 @@ class Run {
     const units = bulk ? bytes / 1e6 : counters.operations;
     this.windows.push(this.window(name, before, after, units, bulk ? 8 * bytes : counters.operations));
     if (options.mode === 'udp-rr' && counters.operations === 0) {
-      throw new NoDatagramError(`no echo came back to any of ${counters.datagramsSent} datagrams: no UDP there?`);
+      throw new NoDatagramError(
+        `no echo came back to any of ${counters.datagramsSent} datagrams: the back end answers no UDP`,
+      );
     }
   }
 
@@ -186,7 +188,8 @@ class Run {
     const arrived = since('datagrams');
     const window = this.window(options.mode, before, after, arrived, arrived);
     const sent = window.counters.datagramsSent;
-    if (arrived === 0) throw new NoDatagramError(`none of ${sent} datagrams came to the servers: no UDP there?`);
+    if (arrived === 0)
+      throw new NoDatagramError(`none of ${sent} datagrams came to the servers: the back end forwards no UDP`);
     this.windows.push({ ...window, flood: { sent, arrived, bytes: since('bytes'), wrong: since('wrong') } });
   }
 
