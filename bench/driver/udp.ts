@@ -29,6 +29,8 @@ export class UdpFlow {
   waiting = false;
   startedAt = 0;
   limitAt = 0;
+  /** That time is over. */
+  overdue = false;
 
   queued = false;
   next: UdpFlow | undefined = undefined;

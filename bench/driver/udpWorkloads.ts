@@ -48,10 +48,12 @@ export abstract class UdpWorkload implements UdpHandler {
     for (const flow of this.flows) flow.pair = (flow.pair + 1) % pairs;
   }
 
-  /** Gives up what has waited too long. */
+  /** Gives up what has waited too long, and was overdue the last time already: this thread may have slept while it came. */
   tick(): void {
     for (const flow of this.flows) {
-      if (flow.waiting && ((clock[0] - flow.limitAt) | 0) >= 0) this.lost(flow);
+      if (!flow.waiting || ((clock[0] - flow.limitAt) | 0) < 0) continue;
+      if (flow.overdue) this.lost(flow);
+      flow.overdue = true;
     }
   }
 
@@ -79,6 +81,7 @@ class UdpRrWorkload extends UdpWorkload {
 
   sent(flow: UdpFlow): boolean {
     flow.waiting = true;
+    flow.overdue = false;
     flow.startedAt = clock[1];
     flow.limitAt = (clock[0] + this.context.timeoutMs) | 0;
     this.countBytes(flow, this.bytes);
