@@ -124,6 +124,7 @@ export class DriverThread {
 
   private obey(commands: number): void {
     const begun = commands & ~this.obeyed;
+    const ended = this.obeyed & ~commands;
     this.obeyed = commands;
     this.context.running = (commands & Command.RUN) !== 0;
     // Set-up connects have no limit on their number; the rings hold what fits and the rest waits its turn.
@@ -131,6 +132,7 @@ export class DriverThread {
       if (this.main) this.startAll(this.mainFlows, this.main);
       this.udp?.start();
     }
+    if (ended & Command.RUN) this.udp?.stop();
     if (begun & Command.STALL) this.startAll(this.silentFlows, this.silent);
     if (begun & Command.IDLE) for (const flow of this.idleFlows) this.idle.add(flow);
     if (begun & Command.PING) for (const flow of this.idleFlows) this.idle.ping(flow);

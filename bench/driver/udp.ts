@@ -9,7 +9,7 @@ import { Counter } from './statistics.js';
 
 /** What a workload does with its flows. All are called from the thread's event loop. */
 export interface UdpHandler {
-  /** Bytes of payload of each datagram. */
+  /** Bytes of payload of the next datagram. */
   readonly bytes: number;
   /** Datagram `flow.number` is on its way. Returns whether the flow wants to send another one. */
   sent(flow: UdpFlow): boolean;

@@ -9,12 +9,12 @@ import { ServicePort } from './workloads.js';
 import type { UdpWorkloadKind, WorkloadContext } from './workloads.js';
 
 export abstract class UdpWorkload implements UdpHandler {
-  private readonly flows: UdpFlow[] = [];
+  protected readonly flows: UdpFlow[] = [];
   private bound: WorkloadContext | undefined;
 
   /** @param bytes of payload of each datagram */
   constructor(
-    readonly bytes: number,
+    public bytes: number,
     private readonly port: number,
   ) {}
 
@@ -43,6 +43,11 @@ export abstract class UdpWorkload implements UdpHandler {
     }
   }
 
+  /** The main flows are to end. */
+  stop(): void {
+    // They do by themselves.
+  }
+
   /** Moves each flow to the next of so many queue pairs: datagrams need no order. */
   hop(pairs: number): void {
     for (const flow of this.flows) flow.pair = (flow.pair + 1) % pairs;
@@ -67,6 +72,23 @@ export abstract class UdpWorkload implements UdpHandler {
 
   protected countBytes(flow: UdpFlow, bytes: number): void {
     this.context.statistics[flowBytes(this.context.pairs) + flow.index] += bytes;
+  }
+
+  /** Whether the pattern stands behind the number. */
+  protected isPattern(packet: Packet, skip: number, number: number, length: number): boolean {
+    const { bytes } = this.context.memory;
+    let expected = this.context.pattern + ((number >>> 0) % PATTERN_LENGTH);
+    let before = skip + DATAGRAM_NUMBER;
+    let left = length - DATAGRAM_NUMBER;
+    for (let n = 0; n < packet.pieces && left > 0; n++) {
+      const piece = Math.max(Math.min(packet.lengths[n] - before, left), 0);
+      const at = packet.offsets[n] + before;
+      if (piece > 0 && bytes.compare(bytes, expected, expected + piece, at, at + piece) !== 0) return false;
+      expected += piece;
+      left -= piece;
+      before = Math.max(before - packet.lengths[n], 0);
+    }
+    return left <= 0;
   }
 }
 
@@ -120,23 +142,6 @@ class UdpRrWorkload extends UdpWorkload {
     }
     return true;
   }
-
-  /** Whether the pattern stands behind the number. */
-  private isPattern(packet: Packet, skip: number, number: number, length: number): boolean {
-    const { bytes } = this.context.memory;
-    let expected = this.context.pattern + ((number >>> 0) % PATTERN_LENGTH);
-    let before = skip + DATAGRAM_NUMBER;
-    let left = length - DATAGRAM_NUMBER;
-    for (let n = 0; n < packet.pieces && left > 0; n++) {
-      const piece = Math.max(Math.min(packet.lengths[n] - before, left), 0);
-      const at = packet.offsets[n] + before;
-      if (piece > 0 && bytes.compare(bytes, expected, expected + piece, at, at + piece) !== 0) return false;
-      expected += piece;
-      left -= piece;
-      before = Math.max(before - packet.lengths[n], 0);
-    }
-    return left <= 0;
-  }
 }
 
 /** Datagrams to the sink as fast as they go. */
@@ -159,6 +164,62 @@ class UdpFloodWorkload extends UdpWorkload {
   }
 }
 
+/** Datagrams from the source, which sends as fast as it can while it is asked to. */
+class UdpFloodRxWorkload extends UdpWorkload {
+  constructor(
+    private readonly wanted: number,
+    private readonly verify: boolean,
+  ) {
+    super(wanted, ServicePort.SOURCE);
+  }
+
+  override start(): void {
+    this.bytes = this.wanted;
+    super.start();
+  }
+
+  /** An empty request makes an end. */
+  override stop(): void {
+    this.bytes = 0;
+    for (const flow of this.flows) this.context.udp.want(flow);
+  }
+
+  /** Asks again: the source stops soon, should the guest be gone. */
+  override tick(): void {
+    for (const flow of this.flows) this.context.udp.want(flow);
+  }
+
+  sent(): boolean {
+    return false;
+  }
+
+  received(flow: UdpFlow, packet: Packet, skip: number, length: number): void {
+    this.countBytes(flow, length);
+    if (length !== this.wanted || (this.verify && !this.isRight(packet, skip, length))) this.count(Counter.badData);
+  }
+
+  protected lost(): void {
+    // Nothing is awaited.
+  }
+
+  private isRight(packet: Packet, skip: number, length: number): boolean {
+    if (length <= DATAGRAM_NUMBER) return true;
+    if (skip + DATAGRAM_NUMBER > packet.lengths[0]) return false;
+    let number = 0;
+    for (let n = 0; n < DATAGRAM_NUMBER; n++) {
+      number |= this.context.memory.u8[packet.offsets[0] + skip + n] << (8 * n);
+    }
+    return this.isPattern(packet, skip, number, length);
+  }
+}
+
 export function createUdpWorkload(kind: UdpWorkloadKind, bytes: number, verify: boolean): UdpWorkload {
-  return kind === 'udp-rr' ? new UdpRrWorkload(bytes, verify) : new UdpFloodWorkload(bytes);
+  switch (kind) {
+    case 'udp-rr':
+      return new UdpRrWorkload(bytes, verify);
+    case 'udp-flood':
+      return new UdpFloodWorkload(bytes);
+    case 'udp-flood-rx':
+      return new UdpFloodRxWorkload(bytes, verify);
+  }
 }

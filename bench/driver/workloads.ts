@@ -10,7 +10,7 @@ import { Counter, HistogramAt } from './statistics.js';
 import type { TcpStack } from './tcp.js';
 import type { UdpStack } from './udp.js';
 
-/** Offsets of the services from the servers' first port. ECHO and SINK are there for TCP and for UDP, the others for TCP. */
+/** Offsets of the services from the servers' first port. ECHO, SINK and SOURCE are there for TCP and for UDP, the others for TCP. */
 export const ServicePort = { ECHO: 0, SINK: 10, SOURCE: 11, CHECK: 12, SILENT: 13, COUNTS: 14 } as const;
 /** Number of echo ports: many connects a second must not run out of the back end's local ports. */
 const ECHO_PORTS = 8;
@@ -20,12 +20,12 @@ const ECHO_PORTS = 8;
  * check: upload `bytes` and have the server compare them; fetch: download `bytes` and compare them here.
  */
 export type TcpWorkloadKind = 'crr' | 'rr' | 'upload' | 'download' | 'check' | 'fetch';
-/** udp-rr: a datagram and its echo at a time; udp-flood: datagrams without end. */
-export type UdpWorkloadKind = 'udp-rr' | 'udp-flood';
+/** udp-rr: a datagram and its echo at a time; udp-flood: datagrams to the host without end; udp-flood-rx: from there. */
+export type UdpWorkloadKind = 'udp-rr' | 'udp-flood' | 'udp-flood-rx';
 export type WorkloadKind = TcpWorkloadKind | UdpWorkloadKind;
 
 export function isUdp(kind: WorkloadKind): kind is UdpWorkloadKind {
-  return kind === 'udp-rr' || kind === 'udp-flood';
+  return kind === 'udp-rr' || kind === 'udp-flood' || kind === 'udp-flood-rx';
 }
 
 export interface WorkloadOptions {

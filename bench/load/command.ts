@@ -72,7 +72,7 @@ export function registerLoad(bench: Command): void {
   const command = bench
     .command('load')
     .description('drive a vhost-user back end at native speed, without a VM')
-    .argument('<mode>', 'crr, rr, bulk-tx, bulk-rx, udp-rr, udp-flood, stall, idle or dhcp', mode)
+    .argument('<mode>', 'crr, rr, bulk-tx, bulk-rx, udp-rr, udp-flood, udp-flood-rx, stall, idle or dhcp', mode)
     .requiredOption('-s, --socket <path>', "the back end's vhost-user socket", socketPath)
     .option('--listen', 'listen there: the back end connects')
     .option('-f, --flows <n>', 'concurrent flows', integer(1, 20_000), 1)

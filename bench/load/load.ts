@@ -13,8 +13,8 @@ import { isUdp } from '../driver/workloads.js';
 import type { WorkloadKind, WorkloadOptions } from '../driver/workloads.js';
 import { processUsage } from './processUsage.js';
 import type { ProcessUsage } from './processUsage.js';
-import { cpuUse, isBulk } from './result.js';
-import type { LoadResult, LoadWindow, Mode } from './result.js';
+import { cpuUse, isBulk, isFlood } from './result.js';
+import type { Flood, LoadResult, LoadWindow, Mode } from './result.js';
 import { settledServerCounts } from './serverCounts.js';
 import type { ServerCounts } from './serverCounts.js';
 import { LoadServers } from './servers.js';
@@ -42,6 +42,7 @@ const WORKLOADS: Readonly<Record<Mode, WorkloadKind>> = {
   'bulk-rx': 'download',
   'udp-rr': 'udp-rr',
   'udp-flood': 'udp-flood',
+  'udp-flood-rx': 'udp-flood-rx',
   stall: 'crr',
   idle: 'crr',
   dhcp: 'crr',
@@ -113,7 +114,7 @@ class Run {
     if (mode !== 'dhcp') {
       this.driver.begin(Command.RUN);
       progress(`${mode}: ${this.options.seconds} s after a warm-up of ${this.options.warmup} s`);
-      if (mode === 'udp-flood') await this.measureFlood();
+      if (isFlood(mode)) await this.measureFlood();
       else await this.measure(mode === 'stall' || mode === 'idle' ? 'alone' : mode);
       if (mode === 'stall') await this.stall(progress);
       if (mode === 'idle') await this.openIdle(progress);
@@ -176,21 +177,25 @@ class Run {
     const { portBase } = options.driver.workload;
     await driver.until(() => false, 1000 * options.warmup);
     driver.end(Command.RUN);
-    const arrivedBefore = await settledServerCounts(portBase);
+    const hostBefore = await settledServerCounts(portBase);
     const before = this.measured();
     driver.begin(Command.RUN);
     await driver.until(() => false, 1000 * options.seconds);
     driver.end(Command.RUN);
     const end = this.measured();
-    const arrivedAfter = await settledServerCounts(portBase);
+    const hostAfter = await settledServerCounts(portBase);
     const after = { ...end, counts: driver.count() };
-    const since = (count: keyof ServerCounts): number => arrivedAfter[count] - arrivedBefore[count];
-    const arrived = since('datagrams');
-    const window = this.window(options.mode, before, after, arrived, arrived);
-    const sent = window.counters.datagramsSent;
-    if (arrived === 0)
-      throw new NoDatagramError(`none of ${sent} datagrams came to the servers: the back end forwards no UDP`);
-    this.windows.push({ ...window, flood: { sent, arrived, bytes: since('bytes'), wrong: since('wrong') } });
+    const since = (count: keyof ServerCounts): number => hostAfter[count] - hostBefore[count];
+    const { counters } = statisticsBetween(before.counts, after.counts, options.driver.device.pairs);
+    const { datagramsSent, datagramsReceived, bytesReceived, badData } = counters;
+    const flood: Flood =
+      options.mode === 'udp-flood'
+        ? { sent: datagramsSent, arrived: since('datagrams'), bytes: since('bytes'), wrong: since('wrong') }
+        : { sent: since('sent'), arrived: datagramsReceived, bytes: bytesReceived, wrong: badData };
+    if (flood.arrived === 0) {
+      throw new NoDatagramError(`no datagram arrived, ${flood.sent} were sent: the back end forwards no UDP`);
+    }
+    this.windows.push({ ...this.window(options.mode, before, after, flood.arrived, flood.arrived), flood });
   }
 
   private measured(): Measured {

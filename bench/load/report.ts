@@ -4,7 +4,7 @@ import type { CounterName } from '../driver/statistics.js';
 import { coefficientOfVariation } from '../report/statistics.js';
 import { formatNumber, terminalTable } from '../report/table.js';
 import type { Cell } from '../report/table.js';
-import { isBulk } from './result.js';
+import { isBulk, isFlood } from './result.js';
 import type { CpuUse, LoadResult, LoadWindow } from './result.js';
 
 /** Counters of what goes well anyway. The others are worth a line when they are not zero. */
@@ -65,7 +65,7 @@ const FLOOD: readonly Column[] = [
 ];
 
 function windowsTable(result: LoadResult, bulk: boolean, colour: boolean): string {
-  const flood = result.mode === 'udp-flood';
+  const flood = isFlood(result.mode);
   const columns = bulk ? BULK : flood ? FLOOD : OPERATIONS;
   const unit = bulk
     ? 'in µs per 10^6 bytes, which is ms per GB'

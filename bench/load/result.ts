@@ -2,7 +2,18 @@
 import type { ProcessUsage } from './processUsage.js';
 import type { Snapshot } from '../driver/statistics.js';
 
-export const MODES = ['crr', 'rr', 'bulk-tx', 'bulk-rx', 'udp-rr', 'udp-flood', 'stall', 'idle', 'dhcp'] as const;
+export const MODES = [
+  'crr',
+  'rr',
+  'bulk-tx',
+  'bulk-rx',
+  'udp-rr',
+  'udp-flood',
+  'udp-flood-rx',
+  'stall',
+  'idle',
+  'dhcp',
+] as const;
 export type Mode = (typeof MODES)[number];
 
 /** Whether a mode moves as many bytes as it can, instead of operations. */
@@ -10,9 +21,13 @@ export function isBulk(mode: Mode): boolean {
   return mode === 'bulk-tx' || mode === 'bulk-rx';
 }
 
+export function isFlood(mode: Mode): boolean {
+  return mode === 'udp-flood' || mode === 'udp-flood-rx';
+}
+
 /** What came of a flood of datagrams. */
 export interface Flood {
-  /** Datagrams that the guest sent, and those of them that came to the host's server. */
+  /** Datagrams that the guest sent and those of them that came to the host's server; of `udp-flood-rx` the other way round. */
   readonly sent: number;
   readonly arrived: number;
   /** Payload of those that arrived. */
@@ -40,7 +55,7 @@ export interface LoadWindow extends Snapshot {
   readonly seconds: number;
   /** Operations per second, of a flood the datagrams that arrived; for bulk loads bits per second. */
   readonly rate: number;
-  /** Of `udp-flood`. */
+  /** Of `udp-flood` and `udp-flood-rx`. */
   readonly flood?: Flood;
   readonly backEnd?: CpuUse;
   readonly server?: CpuUse;

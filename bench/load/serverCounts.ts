@@ -1,4 +1,4 @@
-/** What the servers' UDP sink got (bench/native/datagrams.h): asked over the loopback, so that servers of another run answer too. */
+/** What the servers' UDP sink got, and their source sent (bench/native/datagrams.h): asked over the loopback, so that servers of another run answer too. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -8,9 +8,12 @@ import { describeError } from '../../src/errors.js';
 import { ServicePort } from '../driver/workloads.js';
 import { ServersError } from './servers.js';
 
-const countsSchema = z.object({ datagrams: z.number(), bytes: z.number(), wrong: z.number() });
+const countsSchema = z.object({ datagrams: z.number(), bytes: z.number(), wrong: z.number(), sent: z.number() });
 
-/** Since the servers' start: datagrams, bytes of their payload, and datagrams that no client of ours has sent like that. */
+/**
+ * Since the servers' start: datagrams that came, bytes of their payload, datagrams that no client of ours has sent like that;
+ * and datagrams that were sent.
+ */
 export type ServerCounts = Infer<typeof countsSchema>;
 
 /** What is on its way arrives sooner than that. */
@@ -34,7 +37,7 @@ export async function settledServerCounts(portBase: number): Promise<ServerCount
   for (let before = await readServerCounts(portBase); ;) {
     await delay(SETTLE_MS);
     const now = await readServerCounts(portBase);
-    if (now.datagrams === before.datagrams) return now;
+    if (now.datagrams === before.datagrams && now.sent === before.sent) return now;
     before = now;
   }
 }

@@ -1,5 +1,5 @@
 /*
- * The UDP services of serve.c: an echo, and a sink that counts what comes. A datagram begins with its number, four bytes
+ * The UDP services of serve.c: an echo, a sink that counts what comes, and a source. A datagram begins with its number, four bytes
  * little-endian or as many as it has, and goes on with the pattern from the number's position on.
  */
 #ifndef SLIPWAY_BENCH_DATAGRAMS_H
@@ -13,13 +13,27 @@ enum { DATAGRAM_ROOM = 1025 * 64 };
 /* What waits for the server, as far as net.core.rmem_max allows (socket(7)). */
 enum { DATAGRAM_QUEUE = 4 << 20 };
 
-/* What came to the sinks of all threads. */
+/* The source sends for so long after each request. */
+enum { SOURCE_MS = 50 };
+
+/* What came to the sinks of all threads, and what their sources sent. */
 static struct {
-    atomic_ullong datagrams, bytes, wrong;
+    atomic_ullong datagrams, bytes, wrong, sent;
 } sunk;
 
-/* One thread's buffers. */
+/* One who has asked the source: by its port, as all are on the loopback. */
+struct receiver {
+    struct sockaddr_in address;
+    uint64_t until;
+    uint32_t length, number;
+    int listed;
+};
+
+/* One thread's buffers, and who is sent datagrams: the first `listed_count` of `listed` are ports. */
 struct datagrams {
+    struct receiver receivers[65536];
+    uint16_t listed[65536];
+    int listed_count;
     struct mmsghdr messages[DATAGRAM_BATCH];
     struct iovec pieces[DATAGRAM_BATCH];
     struct sockaddr_in senders[DATAGRAM_BATCH];
@@ -84,11 +98,61 @@ static inline void sink_datagrams(int fd, struct datagrams *own, const uint8_t *
     sunk.wrong += wrong;
 }
 
-/* Says what the sinks got, as JSON. */
+/* Takes requests: whoever sends one gets datagrams of its length for a while, or none any more if it is empty. */
+static inline void take_requests(int fd, struct datagrams *own) {
+    int count = take_datagrams(fd, own);
+    uint64_t until = now_ns() + SOURCE_MS * 1000000ull;
+    for (int n = 0; n < count; n++) {
+        uint16_t port = ntohs(own->senders[n].sin_port);
+        struct receiver *receiver = &own->receivers[port];
+        receiver->address = own->senders[n];
+        receiver->length = own->messages[n].msg_len;
+        receiver->until = receiver->length ? until : 0;
+        if (!receiver->listed) own->listed[own->listed_count++] = port;
+        receiver->listed = 1;
+    }
+}
+
+static inline void send_batch(int fd, struct receiver *receiver, const uint8_t *pattern, uint32_t pattern_length) {
+    struct mmsghdr messages[DATAGRAM_BATCH] = {0};
+    struct iovec pieces[DATAGRAM_BATCH][2];
+    uint32_t numbers[DATAGRAM_BATCH], numbered = receiver->length < DATAGRAM_NUMBER ? receiver->length : DATAGRAM_NUMBER;
+    for (unsigned n = 0; n < DATAGRAM_BATCH; n++) {
+        numbers[n] = receiver->number + n;
+        pieces[n][0] = (struct iovec){.iov_base = &numbers[n], .iov_len = numbered};
+        pieces[n][1] = (struct iovec){.iov_base = (void *)(pattern + numbers[n] % pattern_length), .iov_len = receiver->length - numbered};
+        messages[n].msg_hdr.msg_name = &receiver->address;
+        messages[n].msg_hdr.msg_namelen = sizeof receiver->address;
+        messages[n].msg_hdr.msg_iov = pieces[n];
+        messages[n].msg_hdr.msg_iovlen = 2;
+    }
+    int sent = sendmmsg(fd, messages, DATAGRAM_BATCH, 0);
+    if (sent <= 0) return;
+    receiver->number += (unsigned)sent;
+    sunk.sent += (unsigned)sent;
+}
+
+/* Sends a batch to each receiver. Returns whether there is one. */
+static inline int source_datagrams(int fd, struct datagrams *own, const uint8_t *pattern, uint32_t pattern_length) {
+    uint64_t now = own->listed_count ? now_ns() : 0;
+    for (int n = 0; n < own->listed_count;) {
+        struct receiver *receiver = &own->receivers[own->listed[n]];
+        if (receiver->until > now) {
+            send_batch(fd, receiver, pattern, pattern_length);
+            n++;
+        } else {
+            receiver->listed = 0;
+            own->listed[n] = own->listed[--own->listed_count];
+        }
+    }
+    return own->listed_count > 0;
+}
+
+/* Says what the sinks got and the sources sent, as JSON. */
 static inline void send_counts(int fd) {
-    char text[128];
-    int length = snprintf(text, sizeof text, "{\"datagrams\":%llu,\"bytes\":%llu,\"wrong\":%llu}\n", sunk.datagrams, sunk.bytes,
-                          sunk.wrong);
+    char text[160];
+    int length = snprintf(text, sizeof text, "{\"datagrams\":%llu,\"bytes\":%llu,\"wrong\":%llu,\"sent\":%llu}\n", sunk.datagrams,
+                          sunk.bytes, sunk.wrong, sunk.sent);
     (void)!send(fd, text, (size_t)length, MSG_NOSIGNAL);
 }
 

@@ -13,9 +13,9 @@
  *                         little-endian numbers, bytes received and wrong chunks, and closes
  *     PORT_BASE + 13      silent: its backlog is full and nobody accepts, so SYNs get no answer
  *     PORT_BASE + 14      counts: sends a line of JSON, what the UDP sink got so far: datagrams, bytes, and how many were
- *                         wrong; then closes
+ *                         wrong; and how many datagrams the UDP source sent; then closes
  *
- * and, with UDP, PORT_BASE + 0 echo and PORT_BASE + 10 sink (datagrams.h).
+ * and, with UDP, PORT_BASE + 0 echo, PORT_BASE + 10 sink, and PORT_BASE + 11 source (datagrams.h).
  */
 #define _GNU_SOURCE
 #include "datagrams.h"
@@ -32,7 +32,7 @@ enum { BATCH = 256, CHUNK = 65536, ROUNDS = 4, MAX_FDS = 1 << 20 };
 /* The pattern of bench/driver/pattern.ts. The source's file holds it this many times over. */
 enum { PATTERN_LENGTH = 262139, PATTERN_REPEATS = 16 };
 
-enum kind { LISTENER, ECHO, SINK, SOURCE, CHECK, COUNTS, UDP_ECHO, UDP_SINK };
+enum kind { LISTENER, ECHO, SINK, SOURCE, CHECK, COUNTS, UDP_ECHO, UDP_SINK, UDP_SOURCE };
 
 /* What the one thread that has the descriptor knows of it. */
 struct stream {
@@ -144,9 +144,10 @@ static void listen_for(int epoll, unsigned offset, enum kind kind) {
     watch(PROGRAM, epoll, fd, EPOLLIN, token(fd, LISTENER, kind));
 }
 
-static void receive_for(int epoll, unsigned offset, enum kind kind) {
+static int receive_for(int epoll, unsigned offset, enum kind kind) {
     int fd = receive_on(PROGRAM, (uint16_t)(port_base + offset), threads > 1);
     watch(PROGRAM, epoll, fd, EPOLLIN, token(fd, kind, kind));
+    return fd;
 }
 
 static void *serve(void *unused) {
@@ -163,9 +164,10 @@ static void *serve(void *unused) {
     listen_for(epoll, COUNTS_PORT, COUNTS);
     receive_for(epoll, 0, UDP_ECHO);
     receive_for(epoll, SINK_PORT, UDP_SINK);
+    int source = receive_for(epoll, SOURCE_PORT, UDP_SOURCE), sending = 0;
     atomic_fetch_add(&listening, 1);
     for (;;) {
-        int count = epoll_wait(epoll, events, BATCH, -1);
+        int count = epoll_wait(epoll, events, BATCH, sending ? 0 : -1);
         for (int n = 0; n < count; n++) {
             int fd = (int)(uint32_t)events[n].data.u64, open = 1;
             switch ((enum kind)(events[n].data.u64 >> 48)) {
@@ -176,10 +178,12 @@ static void *serve(void *unused) {
             case CHECK: open = check(fd, buffer); break;
             case COUNTS: break;
             case UDP_ECHO: echo_datagrams(fd, datagrams); break;
+            case UDP_SOURCE: take_requests(fd, datagrams); break;
             case UDP_SINK: sink_datagrams(fd, datagrams, pattern, PATTERN_LENGTH); break;
             }
             if (!open) close(fd);
         }
+        sending = source_datagrams(source, datagrams, pattern, PATTERN_LENGTH);
     }
     return NULL;
 }
