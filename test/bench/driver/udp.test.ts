@@ -173,3 +173,63 @@ test('udp-flood: as many as the queues take, evenly from all flows, until told t
   it.command(Command.RUN);
   expect(await it.until(() => it.snapshot().counters.datagramsSent > counters.datagramsSent)).toBe(true);
 });
+
+/** Answers a request by so many datagrams of its length. */
+function source(count: number, change = (payload: Buffer): Buffer => payload): NonNullable<PeerOptions['udp']> {
+  const pattern = new Uint8Array(2 * PATTERN_LENGTH);
+  fillPattern(pattern);
+  return ({ payload, remotePort }, answer) => {
+    expect(remotePort).toBe(18_000 + ServicePort.SOURCE);
+    for (let n = 0; n < count && payload.length > 0; n++) {
+      const number = PATTERN_LENGTH - 2 + n;
+      const at = number % PATTERN_LENGTH;
+      const datagram = Buffer.concat([Buffer.alloc(4), pattern.subarray(at, at + payload.length - 4)]);
+      datagram.writeUInt32LE(number);
+      answer(change(datagram));
+    }
+  };
+}
+
+test.each([
+  ['all features', []],
+  ['none that can be refused', NO_OFFLOADS],
+] as [string, FeatureName[]][])(
+  'udp-flood-rx with %s: asks again and again, and for nothing at the end',
+  async (_, refused) => {
+    let last = -1;
+    const send = source(8);
+    await using it = await DriverHarness.open({
+      device: { refused },
+      workload: { kind: 'udp-flood-rx', flows: 2, bytes: 1_472 },
+      peer: { udp: (datagram, answer) => ((last = datagram.payload.length), send(datagram, answer)) },
+    });
+    it.command(Command.RUN);
+    expect(await it.until(() => it.snapshot().counters.datagramsReceived >= 100)).toBe(true);
+    expectClean(it.snapshot());
+    expect(last).toBe(1_472);
+    it.command(0);
+    expect(await it.until(() => last === 0)).toBe(true);
+    const { counters, flowBytes } = it.snapshot();
+    expect(flowBytes.reduce((sum, each) => sum + each)).toBe(counters.bytesReceived);
+    it.command(Command.RUN);
+    expect(await it.until(() => last === 1_472)).toBe(true);
+    expect(it.peer.complaints).toEqual([]);
+  },
+);
+
+test('udp-flood-rx: a datagram of other bytes, or of another length, is bad data', async () => {
+  const changes: ((payload: Buffer) => Buffer)[] = [
+    (payload) => (payload.writeUInt8(payload[50] ^ 1, 50), payload),
+    (payload) => (payload.writeUInt8(payload[0] ^ 1, 0), payload),
+    (payload) => payload.subarray(1),
+  ];
+  for (const change of changes) {
+    await using it = await DriverHarness.open({
+      workload: { kind: 'udp-flood-rx', flows: 1, bytes: 100 },
+      peer: { udp: source(2, change) },
+    });
+    it.command(Command.RUN);
+    expect(await it.until(() => it.snapshot().counters.datagramsReceived >= 10)).toBe(true);
+    expect(it.snapshot().counters.badData).toBe(it.snapshot().counters.datagramsReceived);
+  }
+});

@@ -103,7 +103,31 @@ test('UDP: the sink counts what comes, and what of it is wrong; whoever asks is 
     datagrams: before.datagrams + sent.length + 2,
     bytes: before.bytes + [...sent, ...wrong].reduce((sum, { length }) => sum + length, 0),
     wrong: before.wrong + 2,
+    sent: before.sent,
   });
+  socket.close();
+});
+
+test('UDP: the source sends numbered datagrams of the request’s length until it is told to stop, or hears no more', async () => {
+  const before = await readServerCounts(PORT_BASE);
+  const socket = createSocket('udp4');
+  const seen: Buffer[] = [];
+  socket.on('message', (message: Buffer) => seen.push(message));
+  const ask = (length: number): void => socket.send(Buffer.alloc(length), PORT_BASE + ServicePort.SOURCE, '127.0.0.1');
+  ask(100);
+  const { sent } = await settledServerCounts(PORT_BASE);
+  expect(seen.length).toBeGreaterThan(0);
+  expect(sent - before.sent).toBeGreaterThanOrEqual(seen.length);
+  for (const each of seen) expect(each.equals(datagram(each.readUInt32LE(0), 100))).toBe(true);
+  seen.length = 0;
+  ask(2);
+  await once(socket, 'message');
+  ask(0);
+  await settledServerCounts(PORT_BASE);
+  expect(seen.every(({ length }) => length === 2)).toBe(true);
+  const ended = seen.length;
+  await settledServerCounts(PORT_BASE);
+  expect(seen.length).toBe(ended);
   socket.close();
 });
 
