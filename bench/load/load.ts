@@ -163,12 +163,12 @@ class Run {
     const bulk = isBulk(options.mode);
     const bytes = options.mode === 'bulk-tx' ? counters.bytesSent : counters.bytesReceived;
     const units = bulk ? bytes / 1e6 : counters.operations;
-    this.windows.push(this.window(name, before, after, units, bulk ? 8 * bytes : counters.operations));
     if (options.mode === 'udp-rr' && counters.operations === 0) {
       throw new NoDatagramError(
         `no echo came back to any of ${counters.datagramsSent} datagrams: the back end answers no UDP`,
       );
     }
+    this.windows.push(this.window(name, before, after, units, bulk ? 8 * bytes : counters.operations));
   }
 
   /** What is on its way is let arrive before and after the window, so that what does not arrive is lost. */
