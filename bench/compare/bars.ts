@@ -5,7 +5,7 @@ import { html } from './html.js';
 import type { Html } from './html.js';
 import type { Load } from './loads.js';
 import type { Measure } from './measures.js';
-import { findCell } from './result.js';
+import { findCell, findFailure } from './result.js';
 import type { CompareReport, ContenderInfo } from './result.js';
 import { styleOf } from './style.js';
 
@@ -47,8 +47,21 @@ export function barCard(report: CompareReport, title: string, load: Load, measur
   });
   return html`<figure class="card">
     <figcaption><b>${title}</b><span>${caption(measure)}</span></figcaption>
-    ${bars}
+    ${bars}${failedRows(report, load)}
   </figure>`;
+}
+
+/** Those that finished no run: no bar, which isn't a bar of 0. */
+function failedRows(report: CompareReport, load: Load): readonly Html[] {
+  return report.contenders.flatMap(({ name, label }) => {
+    const failure = findFailure(report, name, load.name);
+    if (failure === undefined || findCell(report, name, load.name) !== undefined) return [];
+    return [
+      html`<div class="row" data-contender="${name}" title="${label}: ${failure.message}">
+        <span class="name">${label}</span><span class="track"></span><span class="value">failed</span>
+      </div>`,
+    ];
+  });
 }
 
 /**

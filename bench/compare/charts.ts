@@ -48,6 +48,8 @@ const CURVE_TICKS = [
   { at: 3, label: '99.9 %' },
   { at: 4, label: '99.99 %' },
 ];
+/** What latencies are of. */
+const UNITS = { crr: 'connection', rr: 'request', 'udp-rr': 'datagram' } as const;
 /** Headroom above, and on logarithmic axes below, as a factor. */
 const ROOM = 1.08;
 const LOG_ROOM = 1.25;
@@ -94,16 +96,16 @@ export function connectionCharts(report: CompareReport): readonly LineChart[] {
 }
 
 /** Latency by percentile: one chart for each number of flows, those of one mode on one scale. */
-export function latencyCharts(report: CompareReport, mode: 'crr' | 'rr'): readonly LineChart[] {
+export function latencyCharts(report: CompareReport, mode: 'crr' | 'rr' | 'udp-rr'): readonly LineChart[] {
+  const unit = UNITS[mode];
   const axis = {
-    xLabel: `percentile of the ${mode === 'crr' ? 'connections' : 'requests'}`,
+    xLabel: `percentile of the ${unit}s`,
     x: CURVE_QUANTILES.map((_, n) => n / 10).slice(CURVE_START),
     names: CURVE_QUANTILES.slice(CURVE_START).map(
       (q) => `${formatNumber(100 * q, q < 0.9 ? 0 : q < 0.99 ? 1 : q < 0.999 ? 2 : 3)} %`,
     ),
     ticks: CURVE_TICKS,
   };
-  const unit = mode === 'crr' ? 'connection' : 'request';
   const charts = loadsOf(report, mode).flatMap((load) => {
     const title = `${load.flows === 1 ? `One ${unit}` : `${load.flows} ${unit}s`} at a time`;
     const series = report.contenders.map((contender) =>

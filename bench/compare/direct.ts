@@ -19,6 +19,7 @@ const resultSchema = z.object({
   operations: z.number(),
   refused: z.number(),
   resets: z.number(),
+  lost: z.number(),
   bytesSent: z.number(),
   bytesReceived: z.number(),
   user: z.number(),
@@ -28,7 +29,7 @@ const resultSchema = z.object({
   flowBytes: z.array(z.number()),
 });
 
-const MODES: ReadonlySet<LoadMode> = new Set(['crr', 'rr', 'bulk-tx', 'bulk-rx']);
+const MODES: ReadonlySet<LoadMode> = new Set(['crr', 'rr', 'udp-rr', 'bulk-tx', 'bulk-rx']);
 
 /** Whether there is such a load without a network between: nothing there would be disturbed by what is idle. */
 export function hasDirect(load: Load): boolean {
@@ -46,7 +47,8 @@ export async function measureDirect(load: Load, settings: CompareSettings, portB
   const server = cpuUse(before, processUsage(servers.pid), 1, 1);
   const { user, system, ...result } = resultSchema.parse(JSON.parse(stdout));
   const latency = latencyOf(result.total) ?? latencyOf(result.response);
-  const errors = Object.entries({ refused: result.refused, resets: result.resets }).filter(([, times]) => times > 0);
+  const { refused, resets, lost } = result;
+  const errors = Object.entries({ refused, resets, lost }).filter(([, times]) => times > 0);
   return {
     name: load.mode,
     seconds: result.seconds,

@@ -1,7 +1,7 @@
 /** What is measured: the load driver's modes with so many flows, named `MODE-N`. */
 import { InvalidArgumentError } from 'commander';
 
-export const LOAD_MODES = ['crr', 'rr', 'bulk-tx', 'bulk-rx', 'idle', 'stall'] as const;
+export const LOAD_MODES = ['crr', 'rr', 'udp-rr', 'bulk-tx', 'bulk-rx', 'idle', 'stall'] as const;
 export type LoadMode = (typeof LOAD_MODES)[number];
 
 export interface Load {
@@ -20,12 +20,14 @@ const FLOWS_BESIDE = 4;
 const LIMITS: Readonly<Record<LoadMode, number>> = {
   crr: 4_096,
   rr: 4_096,
+  'udp-rr': 4_096,
   'bulk-tx': 256,
   'bulk-rx': 256,
   idle: 40_000,
   stall: 10_000,
 };
 
+/** UDP is left to who asks for it: not every back end has it. */
 export const DEFAULT_LOADS = loadList(
   'crr-1,crr-2,crr-4,crr-8,crr-32,rr-1,rr-8,bulk-tx-1,bulk-tx-8,bulk-rx-1,bulk-rx-8,idle-8000,stall-100',
 );

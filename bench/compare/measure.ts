@@ -2,7 +2,7 @@
 import { DEVICE_DEFAULTS } from '../driver/device.js';
 import { LOOP_DEFAULTS } from '../driver/eventLoop.js';
 import { GUEST_DEFAULTS } from '../driver/loadDriver.js';
-import { runLoad, workloadOf } from '../load/load.js';
+import { runLoad, timeoutOf, workloadOf } from '../load/load.js';
 import type { LoadOptions } from '../load/load.js';
 import type { CpuUse, LoadResult, LoadWindow } from '../load/result.js';
 import type { Contender } from './contenders.js';
@@ -17,6 +17,7 @@ const ERRORS = [
   'refused',
   'resets',
   'timeouts',
+  'lost',
   'badChecksums',
   'badFrames',
   'badData',
@@ -49,7 +50,7 @@ export async function measure(
     ...(backEnd.pid !== undefined && { pid: backEnd.pid }),
     driver: {
       device: { ...DEVICE_DEFAULTS, pairs, threads: pairs, mtu },
-      loop: { ...LOOP_DEFAULTS, timeoutMs: TIMEOUT_MS },
+      loop: { ...LOOP_DEFAULTS, timeoutMs: load.mode === 'udp-rr' ? timeoutOf(load.mode) : TIMEOUT_MS },
       workload: {
         kind: workloadOf(load.mode),
         flows: load.flows,

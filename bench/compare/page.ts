@@ -9,7 +9,7 @@ import { Html, embeddedJson, html } from './html.js';
 import { featureTable, figureTable, method } from './pageTables.js';
 import { compareTables } from './report.js';
 import type { CompareReport } from './result.js';
-import { beside, bulk, fairness, glance, ratios } from './sections.js';
+import { beside, bulk, fairness, glance, ratios, udp } from './sections.js';
 import { styleOf } from './style.js';
 
 /** @returns a whole HTML document, which needs nothing from elsewhere */
@@ -17,8 +17,9 @@ export function comparePage(report: CompareReport): string {
   const connections = connectionCharts(report);
   const crrLatency = latencyCharts(report, 'crr');
   const rrLatency = latencyCharts(report, 'rr');
+  const udpLatency = latencyCharts(report, 'udp-rr');
   const workers = workerCharts(report);
-  const charts = [connections, crrLatency, rrLatency, workers].flat();
+  const charts = [connections, crrLatency, rrLatency, udpLatency, workers].flat();
   // The runs are for the JSON file: here they would be most of the page.
   const { runs: _runs, ...figures } = report;
   return html`<!doctype html>
@@ -43,6 +44,7 @@ export function comparePage(report: CompareReport): string {
           ${section('Connections', 'Connect, a byte there, a byte back, close: M such connections going at once. Bands are the range of the rounds.', canvases(connections))}
           ${section('How long a connection takes', 'Read to the right for the slow ones: the curve at 99 % is what one in a hundred exceeds. All on one scale.', canvases(crrLatency, 'small'))}
           ${section('How long a request takes', 'A byte there and back over connections that stay open.', canvases(rrLatency, 'small'))}
+          ${section('UDP', 'A datagram there and its echo back; one that is lost is sent anew. A back end without UDP has no figure.', [...udp(report), ...canvases(udpLatency, 'small')])}
           ${section('More workers', 'Each worker has a queue pair, and a thread of the driver, of its own; the CPUs are shared with driver and server.', canvases(workers))}
           ${section('Bulk', 'All the bytes that will go, and what they cost the network in CPU.', bulk(report))}
           ${section('Fairness between streams', 'Streams that share a network should share it evenly.', fairness(report))}

@@ -7,7 +7,7 @@ import type { Cell, ResultTable } from '../report/table.js';
 import type { Load } from './loads.js';
 import { MEASURES } from './measures.js';
 import type { Measure } from './measures.js';
-import { findCell } from './result.js';
+import { findCell, findFailure } from './result.js';
 import type { CompareCell, CompareReport, ContenderInfo } from './result.js';
 
 /** A column: its heading and what stands in it. */
@@ -65,6 +65,11 @@ const KINDS: readonly Kind[] = [
     has: ({ mode }) => mode === 'rr',
   },
   {
+    title: 'UDP-RR-M: a datagram of a byte there, its echo back, M at a time',
+    columns: OPERATIONS,
+    has: ({ mode }) => mode === 'udp-rr',
+  },
+  {
     title: 'Bulk over N streams, guest to host (tx) and host to guest (rx); kicks and interrupts per MB',
     columns: BULK,
     has: ({ mode }) => isBulk(mode),
@@ -96,7 +101,10 @@ function tableOf(report: CompareReport, { title, columns }: Kind, loads: readonl
     rows: loads.flatMap((load) =>
       report.contenders.flatMap((contender) => {
         const cell = findCell(report, contender.name, load.name);
-        return cell === undefined ? [] : [row(load, contender, cell, columns)];
+        if (cell !== undefined) return [row(load, contender, cell, columns)];
+        return findFailure(report, contender.name, load.name) === undefined
+          ? []
+          : [failedRow(load, contender, columns)];
       }),
     ),
     notes: [],
@@ -113,6 +121,12 @@ function row(load: Load, contender: ContenderInfo, cell: CompareCell, columns: r
     { value: `${formatNumber(100 * cov)} %${cell.settled ? '' : '~'}` },
     { value: errors.join('\n') || '0' },
   ];
+}
+
+/** One that finished no run: no figure, which isn't a figure of 0. */
+function failedRow(load: Load, contender: ContenderInfo, columns: readonly MeasureColumn[]): Cell[] {
+  const none = [...columns, 'CoV rate'].map(() => ({ value: '–' }));
+  return [{ value: load.name }, { value: contender.label }, ...none, { value: 'FAILED' }];
 }
 
 function figureCell(cell: CompareCell, [, { figure, factor, digits }]: MeasureColumn): Cell {

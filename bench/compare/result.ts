@@ -86,7 +86,7 @@ const windowSchema = z.object({
   seconds: z.number().positive(),
   operations: count,
   bytes: count.describe('payload in the direction measured'),
-  latency: latencySchema.optional().describe('CRR: the whole connection; RR: request to answer'),
+  latency: latencySchema.optional().describe('CRR: the whole connection; RR, UDP-RR: request to answer'),
   cpu: z.object({ backEnd: cpuSchema.optional(), server: cpuSchema.optional(), driver: cpuSchema.optional() }),
   resident: count.optional().describe('memory of the back end at the end, bytes'),
   packets: count.describe('sent and received by the guest'),
@@ -170,6 +170,11 @@ export function readCompareReport(path: string): CompareReport {
     const reason = error instanceof z.ZodError ? z.prettifyError(error).split('\n', 1)[0] : describeError(error);
     throw new UsageError(`${path} is no report of slipway bench compare: ${reason}`);
   }
+}
+
+/** How one contender failed under one load; undefined if it didn't. */
+export function findFailure(report: CompareReport, contender: string, load: string): Failure | undefined {
+  return report.failures.find((failure) => failure.contender === contender && failure.load === load);
 }
 
 /** The figures of one contender under one load; undefined if it finished no run. */

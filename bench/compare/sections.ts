@@ -34,6 +34,20 @@ export function glance(report: CompareReport): Cards {
   ];
 }
 
+/** What each load of UDP came to. */
+export function udp(report: CompareReport): Cards {
+  return report.loads
+    .filter(({ mode }) => mode === 'udp-rr')
+    .flatMap((load) => {
+      const many = `${load.flows} at a time`;
+      return [
+        barCard(report, `Datagrams and their echoes, ${many}`, load, MEASURES.rate),
+        barCard(report, `99th percentile, ${many}`, load, MEASURES.p99),
+        barCard(report, `CPU per exchange, ${many}`, load, MEASURES.cpu),
+      ];
+    });
+}
+
 export function bulk(report: CompareReport): Cards {
   return bulkLoads(report).flatMap((load) => [
     barCard(report, bulkTitle(load), load, MEASURES.gigabits),

@@ -15,7 +15,7 @@ import type { Negotiated, NetConfig } from './frontEnd.js';
 import { MappedMemory, MemoryPlan } from './guestMemory.js';
 import { handoverRingBytes } from './handover.js';
 import { PATTERN_LENGTH, PATTERN_SPARE, fillPattern } from './pattern.js';
-import { ETHERNET_HEADER, IP_HEADER, LARGEST_DATAGRAM, TCP_HEADER } from './wire.js';
+import { ETHERNET_HEADER, IP_HEADER, LARGEST_DATAGRAM, UDP_HEADER } from './wire.js';
 
 export interface DeviceOptions {
   /** Queue pairs to use. */
@@ -152,7 +152,7 @@ function describe(options: DeviceOptions, taken: Offloads, fds: number[]): Devic
 function descriptorsToSend(options: DeviceOptions, taken: Offloads): number {
   if (!taken.csum) return 1;
   const largest = taken.hostTso4 ? LARGEST_DATAGRAM : options.mtu;
-  return 1 + Math.ceil((largest - IP_HEADER - TCP_HEADER) / options.fragment);
+  return 1 + Math.ceil((largest - IP_HEADER - UDP_HEADER) / options.fragment);
 }
 
 /** Bytes of a receive buffer of which the queue can hold the largest packet. */

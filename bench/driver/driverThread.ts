@@ -8,7 +8,10 @@ import { NetworkState } from './network.js';
 import { clock } from './scratch.js';
 import { flowBytes } from './statistics.js';
 import { TIMER_GRAIN_MS } from './tcp.js';
-import { IdleWorkload, SilentWorkload, createWorkload } from './workloads.js';
+import { UdpFlow } from './udp.js';
+import { createUdpWorkload } from './udpWorkloads.js';
+import type { UdpWorkload } from './udpWorkloads.js';
+import { IdleWorkload, SilentWorkload, createWorkload, isUdp } from './workloads.js';
 import type { Workload, WorkloadContext, WorkloadOptions } from './workloads.js';
 
 /** All that a thread needs; plain data and shared memory. */
@@ -27,7 +30,9 @@ export interface ThreadSetup {
 export class DriverThread {
   private readonly loop: EventLoop;
   private readonly network: NetworkState;
-  private readonly main: Workload;
+  /** What the main flows do: over TCP, or over UDP. */
+  private readonly main: Workload | undefined;
+  private readonly udp: UdpWorkload | undefined;
   private readonly silent = new SilentWorkload();
   private readonly idle = new IdleWorkload();
   private readonly mainFlows: Flow[];
@@ -43,24 +48,41 @@ export class DriverThread {
 
   constructor(private readonly setup: ThreadSetup) {
     const { device, thread, workload } = setup;
-    this.main = createWorkload(workload);
-    const flows: Flow[] = [];
-    this.mainFlows = this.deal(workload.flows, this.main, flows);
-    this.silentFlows = this.deal(workload.stalled, this.silent, flows);
-    this.idleFlows = this.deal(workload.idle, this.idle, flows);
+    const { kind, bytes, verify } = workload;
+    const udp = isUdp(kind) ? createUdpWorkload(kind, bytes, verify) : undefined;
+    const main = isUdp(kind) ? undefined : createWorkload(kind, verify);
+    this.mainFlows = main ? this.dealTcp(workload.flows, main) : [];
+    this.silentFlows = this.dealTcp(workload.stalled, this.silent);
+    this.idleFlows = this.dealTcp(workload.idle, this.idle);
+    const udpFlows = udp ? this.deal(workload.flows, (n, pair) => new UdpFlow(n, pair, udp)) : [];
+    for (const flow of udpFlows) udp?.add(flow);
+    this.main = main;
+    this.udp = udp;
     this.bytesBefore = this.mainFlows.map(() => 0);
     this.network = new NetworkState(setup.networkWords);
-    this.loop = new EventLoop(device, thread, setup.wakeFds, flows, this.network, setup.statistics, setup.loop);
+    this.loop = new EventLoop(
+      device,
+      thread,
+      setup.wakeFds,
+      [...this.mainFlows, ...this.silentFlows, ...this.idleFlows],
+      udpFlows,
+      this.network,
+      setup.statistics,
+      setup.loop,
+    );
     this.context = {
       tcp: this.loop.tcp,
+      udp: this.loop.udp,
       memory: this.loop.memory,
       pattern: device.pattern,
       statistics: setup.statistics,
       control: setup.control,
       options: workload,
+      timeoutMs: setup.loop.timeoutMs,
+      pairs: device.pairs.length,
       running: false,
     };
-    for (const each of [this.main, this.silent, this.idle]) each.bind(this.context);
+    for (const each of [this.main, this.udp, this.silent, this.idle]) each?.bind(this.context);
   }
 
   /** Runs until told to stop. */
@@ -81,27 +103,36 @@ export class DriverThread {
     this.loop.close();
   }
 
-  /** This thread's share of `count` flows: flow n sends on queue pair n mod pairs. Also added to `all`. */
-  private deal(count: number, handler: Workload, all: Flow[]): Flow[] {
+  private dealTcp(count: number, handler: Workload): Flow[] {
+    return this.deal(count, (n, pair) => {
+      const flow = new Flow(n, handler);
+      flow.pair = flow.wantedPair = pair;
+      return flow;
+    });
+  }
+
+  /** This thread's share of `count` flows: flow n sends on queue pair n mod pairs. `create` is told which of the thread's. */
+  private deal<Dealt>(count: number, create: (n: number, pair: number) => Dealt): Dealt[] {
     const { device, thread } = this.setup;
-    const own: Flow[] = [];
+    const own: Dealt[] = [];
     for (let n = 0; n < count; n++) {
       const pair = n % device.pairs.length;
-      if (pair % device.threads !== thread) continue;
-      const flow = new Flow(n, handler);
-      flow.pair = flow.wantedPair = Math.floor(pair / device.threads);
-      own.push(flow);
+      if (pair % device.threads === thread) own.push(create(n, Math.floor(pair / device.threads)));
     }
-    all.push(...own);
     return own;
   }
 
   private obey(commands: number): void {
     const begun = commands & ~this.obeyed;
+    const ended = this.obeyed & ~commands;
     this.obeyed = commands;
     this.context.running = (commands & Command.RUN) !== 0;
     // Set-up connects have no limit on their number; the rings hold what fits and the rest waits its turn.
-    if (begun & Command.RUN) this.startAll(this.mainFlows, this.main);
+    if (begun & Command.RUN) {
+      if (this.main) this.startAll(this.mainFlows, this.main);
+      this.udp?.start();
+    }
+    if (ended & Command.RUN) this.udp?.stop();
     if (begun & Command.STALL) this.startAll(this.silentFlows, this.silent);
     if (begun & Command.IDLE) for (const flow of this.idleFlows) this.idle.add(flow);
     if (begun & Command.PING) for (const flow of this.idleFlows) this.idle.ping(flow);
@@ -116,7 +147,10 @@ export class DriverThread {
     const now = clock[0];
     this.nextTick = (now + TIMER_GRAIN_MS) | 0;
     if (!this.network.up) return;
-    if (this.context.running) this.main.tick();
+    if (this.context.running) {
+      this.main?.tick();
+      this.udp?.tick();
+    }
     this.silent.tick();
     this.idle.tick();
     this.countBytes();
@@ -124,10 +158,11 @@ export class DriverThread {
     if (hopMs > 0 && ((now - this.nextHop) | 0) >= 0) {
       this.nextHop = (now + hopMs) | 0;
       for (const flow of this.mainFlows) flow.wantedPair = (flow.wantedPair + 1) % this.loop.pairs.length;
+      this.udp?.hop(this.loop.pairs.length);
     }
   }
 
-  /** Updates the main flows' byte counts. */
+  /** Updates the byte counts of the main flows of TCP. */
   private countBytes(): void {
     const { device, statistics } = this.setup;
     const at = flowBytes(device.pairs.length);

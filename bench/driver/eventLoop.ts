@@ -1,11 +1,12 @@
 /**
- * One driver thread: its queue pairs, TCP and the network's bring-up in one loop, as NAPI does it: while there is work
+ * One driver thread: its queue pairs, TCP, UDP and the network's bring-up in one loop, as NAPI does it: while there is work
  * the queues are polled and interrupts are off; they are on only while the thread sleeps.
  */
 import { addon } from '../../src/native/addon.js';
 import { BringUp } from './bringUp.js';
 import type { DeviceDescription } from './deviceDescription.js';
 import type { Flow } from './flow.js';
+import { LOWEST_PORT } from './flowTable.js';
 import { FrameReader, Kind } from './frameReader.js';
 import { FrameWriter } from './frameWriter.js';
 import { MappedMemory } from './guestMemory.js';
@@ -16,6 +17,8 @@ import { bindDriverScratch, events } from './scratch.js';
 import { Counter } from './statistics.js';
 import { TcpStack } from './tcp.js';
 import type { TcpOptions } from './tcpOutput.js';
+import { UdpStack } from './udp.js';
+import type { UdpFlow } from './udp.js';
 
 export interface LoopOptions extends TcpOptions {
   /** Receive window of each flow, bytes. */
@@ -43,6 +46,7 @@ const RECEIVE_BUDGET = 64;
 
 export class EventLoop {
   readonly tcp: TcpStack;
+  readonly udp: UdpStack;
   readonly memory: MappedMemory;
   readonly pairs: readonly QueuePair[];
 
@@ -56,13 +60,14 @@ export class EventLoop {
 
   /**
    * @param wakeFds by thread: an eventfd that wakes it
-   * @param flows the thread's flows
+   * @param flows the thread's flows of TCP, and `udpFlows` those of UDP
    */
   constructor(
     private readonly device: DeviceDescription,
     private readonly thread: number,
     private readonly wakeFds: readonly number[],
     flows: readonly Flow[],
+    udpFlows: readonly UdpFlow[],
     private readonly network: NetworkState,
     private readonly statistics: Float64Array,
     options: LoopOptions,
@@ -86,6 +91,7 @@ export class EventLoop {
       options,
       thread,
     );
+    this.udp = new UdpStack(this.pairs, udpFlows, this.reader, writer, statistics, thread, threads);
     this.bringUp = new BringUp(this.memory, this.pairs[0], writer, this.reader, network, options.dhcp);
     const ring = (from: number, to: number): HandoverRing =>
       new HandoverRing(this.memory, device.handover[from * threads + to]);
@@ -120,7 +126,8 @@ export class EventLoop {
     let work = false;
     for (let n = 0; n < this.pairs.length; n++) work = this.receive(n) || work;
     for (let from = 0; from < this.inbound.length; from++) work = this.takeOver(this.inbound[from]) || work;
-    return this.tcp.flush() || work;
+    work = this.tcp.flush() || work;
+    return this.udp.flush() || work;
   }
 
   private receive(n: number): boolean {
@@ -141,11 +148,11 @@ export class EventLoop {
     return received > 0;
   }
 
-  /** Ports are dealt to the threads by turns; what isn't TCP is for thread 0. */
+  /** Flows' ports are dealt to the threads by turns; what is for none of them is for thread 0. */
   private ownerOf(packet: Packet): number {
     if (this.outbound.length === 0) return this.thread;
     const port = this.reader.localPort(packet);
-    return port < 0 ? 0 : port % this.device.threads;
+    return port < LOWEST_PORT ? 0 : port % this.device.threads;
   }
 
   private handOver(owner: number): boolean {
@@ -167,7 +174,8 @@ export class EventLoop {
     const kind = this.reader.read(this.packet, this.network.address, this.network.mtu);
     if (kind === Kind.TCP) this.tcp.input(this.packet, pair);
     else if (kind === Kind.ARP) this.bringUp.arpInput();
-    else if (kind === Kind.UDP) this.bringUp.udpInput(this.packet);
+    else if (kind === Kind.UDP && this.reader.destinationPort < LOWEST_PORT) this.bringUp.udpInput(this.packet);
+    else if (kind === Kind.UDP) this.udp.input(this.packet, pair);
   }
 
   private sleep(maxWaitMs: number): void {

@@ -2,8 +2,14 @@
 import { FlowState } from './flow.js';
 import type { Failure, Flow } from './flow.js';
 
-const LOWEST_PORT = 2_048;
+/** The first local port of a flow; what stands below has other uses, as DHCP's. */
+export const LOWEST_PORT = 2_048;
 const HIGHEST_PORT = 65_000;
+
+/** A thread's first local port: each thread has those that are its number modulo `threads`. */
+export function firstPort(thread: number, threads: number): number {
+  return Math.ceil(LOWEST_PORT / threads) * threads + thread;
+}
 
 export class FlowTable {
   private readonly byPort: (Flow | undefined)[] = Array.from({ length: 65_536 }, () => undefined);
@@ -17,7 +23,7 @@ export class FlowTable {
     thread: number,
     private readonly threads: number,
   ) {
-    this.nextPort = Math.ceil(LOWEST_PORT / threads) * threads + thread;
+    this.nextPort = firstPort(thread, threads);
   }
 
   find(localPort: number): Flow | undefined {

@@ -27,6 +27,7 @@ import {
   TCP_HEADER,
   UDP_HEADER,
   addressSum,
+  checksumField,
   fold,
   getU32,
   swap16,
@@ -73,11 +74,12 @@ export class FrameReader {
     this.guestTso4 = device.offloads.guestTso4;
   }
 
-  /** Of any packet: which flow or thread it is for, before it is looked at. -1: none of TCP. */
+  /** Of any packet: which flow or thread it is for, before it is looked at. -1: neither TCP nor UDP. */
   localPort(packet: Packet): number {
     const word = packet.offsets[0] / 2;
     if (packet.lengths[0] < LEAST || this.u16[word + 6] !== ETHERTYPE_IPV4) return -1;
-    if (this.memory.u8[packet.offsets[0] + ETHERNET_HEADER + 9] !== PROTOCOL_TCP) return -1;
+    const protocol = this.memory.u8[packet.offsets[0] + ETHERNET_HEADER + 9];
+    if (protocol !== PROTOCOL_TCP && protocol !== PROTOCOL_UDP) return -1;
     return swap16(this.u16[word + L4 / 2 + 1]);
   }
 
@@ -142,7 +144,7 @@ export class FrameReader {
     for (let n = 0; n < IP_HEADER / 2; n++) sum += u16[ip + n];
     if (fold(sum) !== 0xffff) return false;
     const flags = this.memory.u8[packet.header + HDR_FLAGS];
-    const field = protocol === PROTOCOL_TCP ? 16 : 6;
+    const field = checksumField(protocol);
     const pseudo = fold(
       addressSum(getU32(u16, ip + 6)) + addressSum(getU32(u16, ip + 8)) + swap16(protocol) + swap16(length),
     );

@@ -4,7 +4,7 @@ import { addon } from '../../src/native/addon.js';
 import type { DeviceDescription } from './deviceDescription.js';
 import type { MappedMemory } from './guestMemory.js';
 import type { NetworkState } from './network.js';
-import { PATTERN_LENGTH } from './pattern.js';
+import { DATAGRAM_NUMBER, PATTERN_LENGTH } from './pattern.js';
 import type { QueuePair } from './queuePair.js';
 import { iovecs } from './scratch.js';
 import {
@@ -19,6 +19,7 @@ import {
   TCP_HEADER,
   UDP_HEADER,
   addressSum,
+  checksumField,
   fold,
   putU32,
   swap16,
@@ -32,7 +33,6 @@ const WINDOW_SCALE = 8;
 const SYN_OPTIONS = 8;
 /** Payload up to this size is copied behind the headers: cheaper than a descriptor of its own. */
 const COPY_BREAK = 512;
-const TCP_CHECKSUM_FIELD = 16;
 
 const IP_AT = (NET_HDR_SIZE + ETHERNET_HEADER) / 2;
 const L4_AT = IP_AT + IP_HEADER / 2;
@@ -88,21 +88,41 @@ export class FrameWriter {
     u16[l4 + 9] = 0;
     if ((flags & SYN) !== 0) this.putSynOptions(l4 + 10);
 
-    let linear = NET_HDR_SIZE + ETHERNET_HEADER + IP_HEADER + headerLength;
     const payload = this.pattern + (position % PATTERN_LENGTH);
-    const gathered = this.partialChecksums && length > COPY_BREAK;
-    if (!gathered && length > 0) {
-      this.memory.u8.copyWithin(slot + linear, payload, payload + length);
-      linear += length;
-    }
-    const pseudo =
-      addressSum(this.network.address) +
-      addressSum(remoteAddress) +
-      swap16(PROTOCOL_TCP) +
-      swap16(headerLength + length);
-    this.putChecksum(pair, slot, TCP_CHECKSUM_FIELD, pseudo, headerLength + length);
+    const headers = NET_HDR_SIZE + ETHERNET_HEADER + IP_HEADER + headerLength;
+    const copied = this.copyPayload(slot + headers, payload, length);
+    this.putChecksum(pair, slot, PROTOCOL_TCP, remoteAddress, headerLength + length);
     if (length > mss) pair.setSegmentation(slot, ETHERNET_HEADER + IP_HEADER + headerLength, mss);
-    pair.send(linear, payload, gathered ? length : 0);
+    pair.send(headers + copied, payload, length - copied);
+    return true;
+  }
+
+  /**
+   * Sends one UDP datagram with `length` bytes of payload: its number, little-endian, as far as it fits, then the pattern
+   * from the number's position on.
+   * @param number 32 bits
+   * @returns false if the queue is full
+   */
+  udp(
+    pair: QueuePair,
+    remoteAddress: number,
+    localPort: number,
+    remotePort: number,
+    number: number,
+    length: number,
+  ): boolean {
+    const slot = pair.slot();
+    if (slot < 0) return false;
+    const numbered = Math.min(length, DATAGRAM_NUMBER);
+    const headers = NET_HDR_SIZE + ETHERNET_HEADER + IP_HEADER + UDP_HEADER + numbered;
+    this.putEthernet(slot, ETHERTYPE_IPV4);
+    this.putIp(slot, PROTOCOL_UDP, this.network.address, remoteAddress, UDP_HEADER + length);
+    this.putUdp(slot, localPort, remotePort, UDP_HEADER + length);
+    for (let n = 0; n < numbered; n++) this.memory.u8[slot + headers - numbered + n] = number >>> (8 * n);
+    const payload = this.pattern + ((number >>> 0) % PATTERN_LENGTH);
+    const copied = this.copyPayload(slot + headers, payload, length - numbered);
+    this.putChecksum(pair, slot, PROTOCOL_UDP, remoteAddress, UDP_HEADER + length);
+    pair.send(headers + copied, payload, length - numbered - copied);
     return true;
   }
 
@@ -110,17 +130,12 @@ export class FrameWriter {
   udpBroadcast(pair: QueuePair, sourcePort: number, destinationPort: number, data: Uint8Array): boolean {
     const slot = pair.slot();
     if (slot < 0) return false;
-    const { u16 } = this;
     const length = UDP_HEADER + data.length;
-    const l4 = slot / 2 + L4_AT;
     this.putEthernet(slot, ETHERTYPE_IPV4);
-    for (let n = 0; n < 3; n++) u16[slot / 2 + NET_HDR_SIZE / 2 + n] = 0xffff;
+    for (let n = 0; n < 3; n++) this.u16[slot / 2 + NET_HDR_SIZE / 2 + n] = 0xffff;
     this.putIp(slot, PROTOCOL_UDP, 0, -1, length);
-    u16[l4] = swap16(sourcePort);
-    u16[l4 + 1] = swap16(destinationPort);
-    u16[l4 + 2] = swap16(length);
-    // No checksum (RFC 768)
-    u16[l4 + 3] = 0;
+    // Without a checksum (RFC 768)
+    this.putUdp(slot, sourcePort, destinationPort, length);
     const linear = NET_HDR_SIZE + ETHERNET_HEADER + IP_HEADER + UDP_HEADER;
     this.memory.u8.set(data, slot + linear);
     pair.send(linear + data.length, 0, 0);
@@ -197,17 +212,42 @@ export class FrameWriter {
     u16[at + 3] = swap16(0x0300 | WINDOW_SCALE);
   }
 
-  /** Finishes a checksum, its field zero so far: partial where the device takes that, else over header and payload in the slot. */
-  private putChecksum(pair: QueuePair, slot: number, field: number, pseudo: number, length: number): void {
+  /** A UDP header whose checksum is none so far; `length` is that of header and payload. */
+  private putUdp(slot: number, sourcePort: number, destinationPort: number, length: number): void {
+    const { u16 } = this;
+    const l4 = slot / 2 + L4_AT;
+    u16[l4] = swap16(sourcePort);
+    u16[l4 + 1] = swap16(destinationPort);
+    u16[l4 + 2] = swap16(length);
+    u16[l4 + 3] = 0;
+  }
+
+  /** Copies payload behind the headers, unless it is long and the device can gather it. Returns the number of bytes copied. */
+  private copyPayload(to: number, payload: number, length: number): number {
+    if (this.partialChecksums && length > COPY_BREAK) return 0;
+    this.memory.u8.copyWithin(to, payload, payload + length);
+    return length;
+  }
+
+  /**
+   * Finishes a checksum, its field zero so far: partial where the device takes that, else over header and payload in the
+   * slot, `length` bytes of both.
+   */
+  private putChecksum(pair: QueuePair, slot: number, protocol: number, remoteAddress: number, length: number): void {
+    const field = checksumField(protocol);
     const at = slot / 2 + L4_AT + field / 2;
+    const pseudo = fold(
+      addressSum(this.network.address) + addressSum(remoteAddress) + swap16(protocol) + swap16(length),
+    );
     if (this.partialChecksums) {
-      this.u16[at] = fold(pseudo);
+      this.u16[at] = pseudo;
       pair.setPartialChecksum(slot, ETHERNET_HEADER + IP_HEADER, field);
       return;
     }
     iovecs[0] = this.memory.region;
     iovecs[1] = slot + 2 * L4_AT;
     iovecs[2] = length;
-    this.u16[at] = swap16(~addon.checksum(0, 1, swap16(fold(pseudo))));
+    // RFC 768: "If the computed checksum is zero, it is transmitted as all ones"; to TCP both are the same.
+    this.u16[at] = swap16(~addon.checksum(0, 1, swap16(pseudo))) || 0xffff;
   }
 }

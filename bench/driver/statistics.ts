@@ -14,6 +14,8 @@ export const COUNTER_NAMES = [
   'resets',
   /** Operations given up. */
   'timeouts',
+  /** Datagrams whose echo did not come in time. */
+  'lost',
   /** Retransmission timer ran out with data in flight. */
   'retransmissionTimeouts',
   'fastRetransmits',
@@ -30,7 +32,7 @@ export const COUNTER_NAMES = [
   /** Packets that came in for another thread's flow, and those lost because it didn't keep up. */
   'handedOver',
   'handoverDrops',
-  /** Packets for no flow. */
+  /** Packets for no flow; of UDP also echoes that come too late, or twice. */
   'stray',
   'badChecksums',
   /** Frames whose header fields or virtio-net header contradict each other. */
@@ -43,6 +45,8 @@ export const COUNTER_NAMES = [
   'txFull',
   'bytesSent',
   'bytesReceived',
+  'datagramsSent',
+  'datagramsReceived',
   /** Segments sent larger than the MSS, and received so. */
   'largeSent',
   'largeReceived',

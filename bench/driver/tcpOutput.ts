@@ -9,7 +9,8 @@ import type { FlowTable } from './flowTable.js';
 import type { FrameWriter } from './frameWriter.js';
 import type { QueuePair } from './queuePair.js';
 import { clock } from './scratch.js';
-import { SendLists } from './sendLists.js';
+import { SendLists, Sent } from './sendLists.js';
+import type { Sender } from './sendLists.js';
 import { Counter } from './statistics.js';
 import { ACK, FIN, IP_HEADER, LARGEST_DATAGRAM, PSH, SYN, TCP_HEADER } from './wire.js';
 
@@ -25,13 +26,9 @@ export interface TcpOptions {
 /** First retransmission of a SYN (RFC 6298 §2.1). */
 const SYN_RTO_MS = 1_000;
 const LARGEST_BACKOFF = 6;
-/** Flows served for each queue pair in one turn. */
-const SEND_BUDGET = 64;
 
-const Sent = { DONE: 0, MORE: 1, FULL: 2 } as const;
-
-export class TcpOutput {
-  private readonly lists: SendLists;
+export class TcpOutput implements Sender<Flow> {
+  private readonly lists: SendLists<Flow>;
   private readonly largeSegments: boolean;
 
   constructor(
@@ -42,7 +39,7 @@ export class TcpOutput {
     private readonly statistics: Float64Array,
     private readonly options: TcpOptions,
   ) {
-    this.lists = new SendLists(pairs.length);
+    this.lists = new SendLists(pairs, this);
     this.largeSegments = device.offloads.hostTso4;
   }
 
@@ -53,26 +50,11 @@ export class TcpOutput {
 
   /** Sends what flows want to send, in turns. Returns whether some have more. */
   flush(): boolean {
-    let more = false;
-    for (let pair = 0; pair < this.pairs.length; pair++) {
-      for (let served = 0; !this.lists.isEmpty(pair) && served < SEND_BUDGET; served++) {
-        const flow = this.lists.take(pair);
-        const sent = this.outputFlow(flow);
-        if (sent === Sent.MORE) this.want(flow);
-        if (sent === Sent.FULL) {
-          this.lists.putBack(flow);
-          break;
-        }
-      }
-      more ||= !this.lists.isEmpty(pair) && !this.pairs[pair].blocked;
-    }
-    // After all lists: a flow that changed its pair has sent on another than its list's.
-    for (let pair = 0; pair < this.pairs.length; pair++) this.pairs[pair].flush();
-    return more;
+    return this.lists.flush();
   }
 
   /** Sends at most one segment of data, and whatever is due beside. */
-  private outputFlow(flow: Flow): number {
+  output(flow: Flow): number {
     this.changePair(flow);
     if (flow.state === FlowState.CLOSED) return Sent.DONE;
     if (flow.state === FlowState.SYN_SENT) return this.outputSyn(flow);

@@ -48,3 +48,8 @@ export function getU32(u16: Uint16Array, word: number): number {
 export function addressSum(address: number): number {
   return swap16(address >>> 16) + swap16(address);
 }
+
+/** Bytes from the start of a protocol's header to its checksum. */
+export function checksumField(protocol: number): number {
+  return protocol === PROTOCOL_TCP ? 16 : 6;
+}

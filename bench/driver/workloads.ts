@@ -8,9 +8,10 @@ import { PATTERN_LENGTH, PATTERN_SPARE } from './pattern.js';
 import { clock } from './scratch.js';
 import { Counter, HistogramAt } from './statistics.js';
 import type { TcpStack } from './tcp.js';
+import type { UdpStack } from './udp.js';
 
-/** Offsets of the services from the servers' first port. */
-export const ServicePort = { ECHO: 0, SINK: 10, SOURCE: 11, CHECK: 12, SILENT: 13 } as const;
+/** Offsets of the services from the servers' first port. ECHO, SINK and SOURCE are there for TCP and for UDP, the others for TCP. */
+export const ServicePort = { ECHO: 0, SINK: 10, SOURCE: 11, CHECK: 12, SILENT: 13, COUNTS: 14 } as const;
 /** Number of echo ports: many connects a second must not run out of the back end's local ports. */
 const ECHO_PORTS = 8;
 
@@ -18,13 +19,20 @@ const ECHO_PORTS = 8;
  * crr: connect, request, response, close; rr: requests over connections that stay; upload and download without end;
  * check: upload `bytes` and have the server compare them; fetch: download `bytes` and compare them here.
  */
-export type WorkloadKind = 'crr' | 'rr' | 'upload' | 'download' | 'check' | 'fetch';
+export type TcpWorkloadKind = 'crr' | 'rr' | 'upload' | 'download' | 'check' | 'fetch';
+/** udp-rr: a datagram and its echo at a time; udp-flood: datagrams to the host without end; udp-flood-rx: from there. */
+export type UdpWorkloadKind = 'udp-rr' | 'udp-flood' | 'udp-flood-rx';
+export type WorkloadKind = TcpWorkloadKind | UdpWorkloadKind;
+
+export function isUdp(kind: WorkloadKind): kind is UdpWorkloadKind {
+  return kind === 'udp-rr' || kind === 'udp-flood' || kind === 'udp-flood-rx';
+}
 
 export interface WorkloadOptions {
   readonly kind: WorkloadKind;
   /** Main flows, all threads together. */
   readonly flows: number;
-  /** Payload of a request (crr, rr) or of a whole transfer (check, fetch), bytes. */
+  /** Payload of a request (crr, rr), of a datagram (udp), or of a whole transfer (check, fetch), bytes. */
   readonly bytes: number;
   /** Compare what is received with what the server should have sent. */
   readonly verify: boolean;
@@ -41,11 +49,16 @@ export interface WorkloadOptions {
 /** What a handler works with. */
 export interface WorkloadContext {
   readonly tcp: TcpStack;
+  readonly udp: UdpStack;
   readonly memory: MappedMemory;
   readonly pattern: number;
   readonly statistics: Float64Array;
   readonly control: Int32Array;
   readonly options: WorkloadOptions;
+  /** Until a datagram's echo is given up, ms. */
+  readonly timeoutMs: number;
+  /** Queue pairs of the device. */
+  readonly pairs: number;
   /** Whether main flows should begin further operations. */
   running: boolean;
 }
@@ -363,16 +376,16 @@ export class IdleWorkload extends Workload {
   }
 }
 
-export function createWorkload(options: WorkloadOptions): Workload {
-  switch (options.kind) {
+export function createWorkload(kind: TcpWorkloadKind, verify: boolean): Workload {
+  switch (kind) {
     case 'crr':
-      return new CrrWorkload(options.verify);
+      return new CrrWorkload(verify);
     case 'rr':
-      return new RrWorkload(options.verify);
+      return new RrWorkload(verify);
     case 'upload':
       return new UploadWorkload();
     case 'download':
-      return new DownloadWorkload(options.verify);
+      return new DownloadWorkload(verify);
     case 'check':
       return new CheckWorkload();
     case 'fetch':

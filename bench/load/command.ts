@@ -21,7 +21,7 @@ import {
   socketPath,
 } from './arguments.js';
 import { checkWritable } from '../report/session.js';
-import { runLoad, workloadOf } from './load.js';
+import { requireFit, runLoad, timeoutOf, workloadOf } from './load.js';
 import type { LoadOptions } from './load.js';
 import { loadReport } from './report.js';
 import type { Mode } from './result.js';
@@ -39,7 +39,7 @@ interface Flags {
   readonly verify?: true;
   readonly stalled: number;
   readonly idle: number;
-  readonly timeout: number;
+  readonly timeout?: number;
   readonly mtu: number;
   readonly queueSize: number;
   readonly rxBuffer: number;
@@ -72,7 +72,7 @@ export function registerLoad(bench: Command): void {
   const command = bench
     .command('load')
     .description('drive a vhost-user back end at native speed, without a VM')
-    .argument('<mode>', 'crr, rr, bulk-tx, bulk-rx, stall, idle or dhcp', mode)
+    .argument('<mode>', 'crr, rr, bulk-tx, bulk-rx, udp-rr, udp-flood, udp-flood-rx, stall, idle or dhcp', mode)
     .requiredOption('-s, --socket <path>', "the back end's vhost-user socket", socketPath)
     .option('--listen', 'listen there: the back end connects')
     .option('-f, --flows <n>', 'concurrent flows', integer(1, 20_000), 1)
@@ -81,11 +81,15 @@ export function registerLoad(bench: Command): void {
     .option('-q, --queues <n>', 'queue pairs', integer(1, 64), DEVICE_DEFAULTS.pairs)
     .option('--threads <n>', 'driver threads (default: one per queue pair)', integer(1, MAX_THREADS))
     .option('--hop <ms>', "move each flow to its thread's next queue pair this often", integer(0, 60_000), 0)
-    .option('-b, --size <bytes>', 'payload of a request', integer(1, 1_048_576), 1)
+    .option('-b, --size <bytes>', 'payload of a request, or of a datagram', integer(1, 1_048_576), 1)
     .option('--verify', 'compare what is received with what was sent')
     .option('--stalled <n>', 'stall: connects without an answer', integer(1, 20_000), 100)
     .option('--idle <n>', 'idle: open connections', integer(1, 40_000), 8_000)
-    .option('--timeout <ms>', 'an operation is given up after this', integer(10, 600_000), LOOP_DEFAULTS.timeoutMs)
+    .option(
+      '--timeout <ms>',
+      `an operation is given up after this (default: ${timeoutOf('crr')}; udp-rr: ${timeoutOf('udp-rr')})`,
+      integer(10, 600_000),
+    )
     .option('--json <file>', 'write the result as JSON too');
   addGuestOptions(command);
   addHostOptions(command);
@@ -144,6 +148,7 @@ function loadOptions(chosen: Mode, flags: Flags): LoadOptions {
   if (flags.queues > 1 && flags.refuse.includes('MQ')) {
     throw new UsageError('--refuse MQ leaves one queue pair, --queues asks for more');
   }
+  requireFit({ kind: workloadOf(chosen), bytes: flags.size }, flags.mtu);
   return {
     mode: chosen,
     socket: flags.socket,
@@ -166,7 +171,7 @@ function loadOptions(chosen: Mode, flags: Flags): LoadOptions {
       },
       loop: {
         rtoMs: flags.rto,
-        timeoutMs: flags.timeout,
+        timeoutMs: flags.timeout ?? timeoutOf(chosen),
         windowBytes: flags.window,
         sendBufferBytes: flags.sendBuffer,
         strictChecksums: flags.strictChecksums ?? false,

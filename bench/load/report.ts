@@ -4,7 +4,7 @@ import type { CounterName } from '../driver/statistics.js';
 import { coefficientOfVariation } from '../report/statistics.js';
 import { formatNumber, terminalTable } from '../report/table.js';
 import type { Cell } from '../report/table.js';
-import { isBulk } from './result.js';
+import { isBulk, isFlood } from './result.js';
 import type { CpuUse, LoadResult, LoadWindow } from './result.js';
 
 /** Counters of what goes well anyway. The others are worth a line when they are not zero. */
@@ -14,6 +14,8 @@ const ORDINARY: ReadonlySet<CounterName> = new Set([
   'retransmittedBytes',
   'bytesSent',
   'bytesReceived',
+  'datagramsSent',
+  'datagramsReceived',
 ]);
 
 const NONE: Cell = { value: '–' };
@@ -35,48 +37,62 @@ export function loadReport(result: LoadResult, colour: boolean): string {
   return parts.join('\n');
 }
 
+/** A column: its heading, and what stands in it. */
+type Column = readonly [heading: string, cell: (window: LoadWindow) => Cell];
+
+const LATENCIES: readonly Column[] = [
+  ['p50 µs', (window) => quantile(window, 'p50')],
+  ['p99 µs', (window) => quantile(window, 'p99')],
+  ['p99.9 µs', (window) => quantile(window, 'p999')],
+];
+const CPU: readonly Column[] = [
+  ['back end µs', ({ backEnd }) => cpu(backEnd)],
+  ['server µs', ({ server }) => cpu(server)],
+  ['driver µs', ({ driver }) => cpu(driver)],
+];
+const OPERATIONS: readonly Column[] = [
+  ['per second', ({ rate }) => ({ value: formatNumber(rate) })],
+  ...LATENCIES,
+  ...CPU,
+];
+const BULK: readonly Column[] = [['Gbit/s', ({ rate }) => ({ value: formatNumber(rate / 1e9, 2) })], ...CPU];
+const FLOOD: readonly Column[] = [
+  ['sent Mpps', ({ flood, seconds }) => figure(flood && flood.sent / seconds / 1e6, 3)],
+  ['arrived Mpps', ({ flood, seconds }) => figure(flood && flood.arrived / seconds / 1e6, 3)],
+  ['lost %', ({ flood }) => figure(flood && 100 * (1 - flood.arrived / flood.sent), 1)],
+  ['Gbit/s', ({ flood, seconds }) => figure(flood && (8 * flood.bytes) / seconds / 1e9, 2)],
+  ...CPU,
+];
+
 function windowsTable(result: LoadResult, bulk: boolean, colour: boolean): string {
-  const names = [
-    '',
-    bulk ? 'Gbit/s' : 'per second',
-    'p50 µs',
-    'p99 µs',
-    'p99.9 µs',
-    'back end µs',
-    'server µs',
-    'driver µs',
-  ];
+  const flood = isFlood(result.mode);
+  const columns = bulk ? BULK : flood ? FLOOD : OPERATIONS;
+  const unit = bulk
+    ? 'in µs per 10^6 bytes, which is ms per GB'
+    : flood
+      ? 'per datagram that arrived'
+      : 'per operation';
   return terminalTable(
     {
       title: `${result.mode}, ${result.flows} flows, ${result.pairs} queue pairs, ${result.threads} driver threads, MTU ${result.mtu}`,
-      columns: names.map((name, n) => ({ name, align: n === 0 ? 'left' : 'right' })),
-      rows: result.windows.map((window) => row(window, bulk)),
-      notes: [
-        bulk ? 'CPU in µs per 10^6 bytes, which is ms per GB' : 'CPU per operation',
-        `features taken: ${result.taken.join(' ')}`,
-        ...result.windows.flatMap(notes),
-      ],
+      columns: ['', ...columns.map(([name]) => name)].map((name, n) => ({ name, align: n === 0 ? 'left' : 'right' })),
+      rows: result.windows.map((window) => [{ value: window.name }, ...columns.map(([, cell]) => cell(window))]),
+      notes: [`CPU ${unit}`, `features taken: ${result.taken.join(' ')}`, ...result.windows.flatMap(notes)],
     },
     colour,
   );
 }
 
-function row(window: LoadWindow, bulk: boolean): Cell[] {
-  const latency = window.latency.total ?? window.latency.response;
-  const quantile = (name: 'p50' | 'p99' | 'p999'): Cell =>
-    latency && !bulk ? { value: formatNumber(latency[name]) } : NONE;
-  const cpu = (use: CpuUse | undefined): Cell =>
-    use ? { value: formatNumber(use.perUnit, 1), spread: `${formatNumber(use.percent)} %` } : NONE;
-  return [
-    { value: window.name },
-    { value: bulk ? formatNumber(window.rate / 1e9, 2) : formatNumber(window.rate) },
-    quantile('p50'),
-    quantile('p99'),
-    quantile('p999'),
-    cpu(window.backEnd),
-    cpu(window.server),
-    cpu(window.driver),
-  ];
+function figure(value: number | undefined, digits: number): Cell {
+  return value === undefined ? NONE : { value: formatNumber(value, digits) };
+}
+
+function quantile({ latency }: LoadWindow, name: 'p50' | 'p99' | 'p999'): Cell {
+  return figure((latency.total ?? latency.response)?.[name], 0);
+}
+
+function cpu(use: CpuUse | undefined): Cell {
+  return use ? { value: formatNumber(use.perUnit, 1), spread: `${formatNumber(use.percent)} %` } : NONE;
 }
 
 function notes(window: LoadWindow): string[] {
@@ -90,13 +106,14 @@ function notes(window: LoadWindow): string[] {
   );
   const streams = window.flowBytes.map((bytes) => (8 * bytes) / window.seconds / 1e9);
   const fairness =
-    window.latency.response || streams.length < 2
+    window.latency.response || window.flood || streams.length < 2
       ? []
       : [
           `streams: ${Math.min(...streams).toFixed(2)} to ${Math.max(...streams).toFixed(2)} Gbit/s, ` +
             `standard deviation ${formatNumber(100 * coefficientOfVariation(streams), 1)} % of their mean`,
         ];
-  return [...pairs, ...fairness, ...(counters.length > 0 ? [counters.join(', ')] : [])].map(
+  const wrong = window.flood && window.flood.wrong > 0 ? [`${formatNumber(window.flood.wrong)} arrived wrong`] : [];
+  return [...pairs, ...fairness, ...wrong, ...(counters.length > 0 ? [counters.join(', ')] : [])].map(
     (line) => `${window.name}: ${line}`,
   );
 }

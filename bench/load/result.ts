@@ -2,12 +2,38 @@
 import type { ProcessUsage } from './processUsage.js';
 import type { Snapshot } from '../driver/statistics.js';
 
-export const MODES = ['crr', 'rr', 'bulk-tx', 'bulk-rx', 'stall', 'idle', 'dhcp'] as const;
+export const MODES = [
+  'crr',
+  'rr',
+  'bulk-tx',
+  'bulk-rx',
+  'udp-rr',
+  'udp-flood',
+  'udp-flood-rx',
+  'stall',
+  'idle',
+  'dhcp',
+] as const;
 export type Mode = (typeof MODES)[number];
 
 /** Whether a mode moves as many bytes as it can, instead of operations. */
 export function isBulk(mode: Mode): boolean {
   return mode === 'bulk-tx' || mode === 'bulk-rx';
+}
+
+export function isFlood(mode: Mode): boolean {
+  return mode === 'udp-flood' || mode === 'udp-flood-rx';
+}
+
+/** What came of a flood of datagrams. */
+export interface Flood {
+  /** Datagrams that the guest sent and those of them that came to the host's server; of `udp-flood-rx` the other way round. */
+  readonly sent: number;
+  readonly arrived: number;
+  /** Payload of those that arrived. */
+  readonly bytes: number;
+  /** Those that arrived with other bytes than were sent. */
+  readonly wrong: number;
 }
 
 /** CPU that a process used during a window. */
@@ -17,7 +43,7 @@ export interface CpuUse {
   /** Seconds in user and in kernel mode. */
   readonly user: number;
   readonly system: number;
-  /** Microseconds per operation; for bulk loads per 10^6 bytes, which is milliseconds per GB. */
+  /** Microseconds per operation, of a flood per datagram that arrived; for bulk loads per 10^6 bytes, which is milliseconds per GB. */
   readonly perUnit: number;
   /** Bytes resident at the window's end. */
   readonly resident: number;
@@ -27,8 +53,10 @@ export interface CpuUse {
 export interface LoadWindow extends Snapshot {
   readonly name: string;
   readonly seconds: number;
-  /** Operations per second; for bulk loads bits per second. */
+  /** Operations per second, of a flood the datagrams that arrived; for bulk loads bits per second. */
   readonly rate: number;
+  /** Of `udp-flood` and `udp-flood-rx`. */
+  readonly flood?: Flood;
   readonly backEnd?: CpuUse;
   readonly server?: CpuUse;
   readonly driver?: CpuUse;

@@ -1,11 +1,12 @@
 /*
  * direct: the load driver's loads over plain sockets on the loopback (bench/compare): what the kernel itself can do.
  *
- *     direct PORT_BASE crr|rr|bulk-tx|bulk-rx FLOWS WARMUP_MS MS
+ *     direct PORT_BASE crr|rr|udp-rr|bulk-tx|bulk-rx FLOWS WARMUP_MS MS
  *
  * One thread with one epoll loop keeps FLOWS connections to the servers of serve.c busy, and prints what happened in the MS
  * milliseconds after the warm-up as one line of JSON. Histograms are lists of [bucket, count]; the buckets are those of
- * bench/driver/histogram.ts. CPU is in seconds, of this process.
+ * bench/driver/histogram.ts. CPU is in seconds, of this process. A datagram whose echo does not come is sent anew, as the
+ * load driver does (bench/load/load.ts).
  */
 #define _GNU_SOURCE
 #include "../guest/client.h"
@@ -20,17 +21,22 @@ enum { BATCH = 64, CHUNK = 131072, ROUNDS = 4, MAX_FLOWS = 4096 };
 /* Of bench/driver/histogram.ts. */
 enum { EXACT = 256, STEP_BITS = 7, STEPS = 1 << STEP_BITS, BUCKETS = EXACT + 23 * STEPS };
 
-enum mode { CRR, RR, BULK_TX, BULK_RX, MODES };
-static const char *const MODE_NAMES[MODES] = {"crr", "rr", "bulk-tx", "bulk-rx"};
+/* Datagrams are looked after this often. */
+enum { ECHO_TIMEOUT_MS = 200, LOOK_MS = 10 };
+
+enum mode { CRR, RR, UDP_RR, BULK_TX, BULK_RX, MODES };
+static const char *const MODE_NAMES[MODES] = {"crr", "rr", "udp-rr", "bulk-tx", "bulk-rx"};
 
 struct flow {
     int fd;
     enum { CONNECTING, WAITING, CLOSING } state;
     uint64_t opened, asked, bytes;
+    /* The datagram's that was sent last: its payload. */
+    uint8_t number;
 };
 
 static struct {
-    uint64_t operations, refused, resets, sent, received;
+    uint64_t operations, refused, resets, lost, sent, received;
     uint64_t response[BUCKETS], total[BUCKETS];
 } counts;
 
@@ -53,17 +59,17 @@ static void record(uint64_t *histogram, uint64_t since) {
 static void open_flow(struct flow *flow) {
     static unsigned turn;
     static const int ports[MODES] = {[BULK_TX] = SINK_PORT, [BULK_RX] = SOURCE_PORT};
-    int port = port_base + (ports[mode] ? ports[mode] : (int)(turn++ % ECHO_PORTS)), one = 1;
+    int port = port_base + (ports[mode] ? ports[mode] : mode == UDP_RR ? 0 : (int)(turn++ % ECHO_PORTS)), one = 1;
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     /* Bulk is asked for again while there is more to do; single bytes are all taken at once. */
-    uint32_t edge = mode == CRR || mode == RR ? EPOLLET : 0;
+    uint32_t edge = mode == CRR || mode == RR || mode == UDP_RR ? EPOLLET : 0;
     struct epoll_event event = {.events = (mode == BULK_RX ? EPOLLIN : EPOLLIN | EPOLLOUT) | edge, .data.ptr = flow};
     flow->opened = now_ns();
     flow->state = CONNECTING;
-    flow->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    flow->fd = socket(AF_INET, (mode == UDP_RR ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (flow->fd < 0) fail(PROGRAM, "socket", strerror(errno));
-    setsockopt(flow->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (mode != UDP_RR) setsockopt(flow->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (connect(flow->fd, (struct sockaddr *)&address, sizeof address) && errno != EINPROGRESS)
         fail(PROGRAM, "connect", strerror(errno));
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, flow->fd, &event)) fail(PROGRAM, "epoll_ctl", strerror(errno));
@@ -105,6 +111,36 @@ static void answered(struct flow *flow) {
     shutdown(flow->fd, SHUT_WR);
 }
 
+static void ask_by_datagram(struct flow *flow) {
+    flow->state = WAITING;
+    flow->asked = now_ns();
+    flow->number++;
+    if (send(flow->fd, &flow->number, 1, 0) == 1) counts.sent++;
+}
+
+/* An echo that comes too late bears another number. */
+static void answered_by_datagram(struct flow *flow) {
+    uint8_t number;
+    while (recv(flow->fd, &number, 1, 0) == 1) {
+        if (number != flow->number) continue;
+        counts.received++;
+        counts.operations++;
+        record(counts.response, flow->asked);
+        /* The next echo is an event of its own: the other flows come first. */
+        ask_by_datagram(flow);
+        return;
+    }
+}
+
+static void ask_anew(void) {
+    uint64_t now = now_ns();
+    for (int n = 0; n < flow_count; n++) {
+        if (flows[n].state == CONNECTING || now - flows[n].asked < ECHO_TIMEOUT_MS * 1000000ull) continue;
+        counts.lost++;
+        ask_by_datagram(&flows[n]);
+    }
+}
+
 static void move_bulk(struct flow *flow) {
     for (int n = 0; n < ROUNDS; n++) {
         ssize_t moved = mode == BULK_TX ? send(flow->fd, buffer, CHUNK, MSG_NOSIGNAL) : recv(flow->fd, buffer, CHUNK, 0);
@@ -124,6 +160,9 @@ static void serve(struct flow *flow, uint32_t events) {
     } else if (mode == BULK_TX || mode == BULK_RX) {
         flow->state = WAITING;
         move_bulk(flow);
+    } else if (mode == UDP_RR) {
+        if (flow->state == CONNECTING) ask_by_datagram(flow);
+        else answered_by_datagram(flow);
     } else if (flow->state == CONNECTING) {
         if (events & EPOLLOUT) ask(flow);
     } else if (events & (EPOLLIN | EPOLLERR | EPOLLHUP)) {
@@ -133,9 +172,14 @@ static void serve(struct flow *flow, uint32_t events) {
 
 static void run_for(uint64_t ms) {
     struct epoll_event events[BATCH];
+    uint64_t look = 0;
     for (uint64_t end = now_ns() + ms * 1000000; now_ns() < end;) {
         int count = epoll_wait(epoll, events, BATCH, 10);
         for (int n = 0; n < count; n++) serve(events[n].data.ptr, events[n].events);
+        if (mode == UDP_RR && now_ns() >= look) {
+            ask_anew();
+            look = now_ns() + LOOK_MS * 1000000ull;
+        }
     }
 }
 
@@ -155,9 +199,9 @@ static void print_histogram(const char *name, const uint64_t *histogram) {
 }
 
 static void print_result(double elapsed, const struct rusage *before, const struct rusage *after) {
-    printf("{\"seconds\":%.6f,\"operations\":%llu,\"refused\":%llu,\"resets\":%llu,\"bytesSent\":%llu,\"bytesReceived\":%llu,", elapsed,
-           (unsigned long long)counts.operations, (unsigned long long)counts.refused, (unsigned long long)counts.resets,
-           (unsigned long long)counts.sent, (unsigned long long)counts.received);
+    printf("{\"seconds\":%.6f,\"operations\":%llu,\"refused\":%llu,\"resets\":%llu,\"lost\":%llu,\"bytesSent\":%llu,\"bytesReceived\":%llu,",
+           elapsed, (unsigned long long)counts.operations, (unsigned long long)counts.refused, (unsigned long long)counts.resets,
+           (unsigned long long)counts.lost, (unsigned long long)counts.sent, (unsigned long long)counts.received);
     printf("\"user\":%.6f,\"system\":%.6f,", seconds(after->ru_utime) - seconds(before->ru_utime),
            seconds(after->ru_stime) - seconds(before->ru_stime));
     print_histogram("response", counts.response);
@@ -169,7 +213,7 @@ static void print_result(double elapsed, const struct rusage *before, const stru
 
 int main(int argc, char **argv) {
     struct rusage before, after;
-    if (argc != 6) fail(PROGRAM, "usage", "direct PORT_BASE crr|rr|bulk-tx|bulk-rx FLOWS WARMUP_MS MS");
+    if (argc != 6) fail(PROGRAM, "usage", "direct PORT_BASE crr|rr|udp-rr|bulk-tx|bulk-rx FLOWS WARMUP_MS MS");
     port_base = (int)number(PROGRAM, "port base", argv[1], 1, 65500);
     while (mode < MODES && strcmp(argv[2], MODE_NAMES[mode])) mode++;
     if (mode == MODES) fail(PROGRAM, argv[2], "no such mode");

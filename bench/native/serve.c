@@ -12,9 +12,13 @@
  *     PORT_BASE + 12      check: compares what comes with the pattern; at the client's FIN it sends two 64-bit
  *                         little-endian numbers, bytes received and wrong chunks, and closes
  *     PORT_BASE + 13      silent: its backlog is full and nobody accepts, so SYNs get no answer
+ *     PORT_BASE + 14      counts: sends a line of JSON, what the UDP sink got so far: datagrams, bytes, and how many were
+ *                         wrong; and how many datagrams the UDP source sent; then closes
+ *
+ * and, with UDP, PORT_BASE + 0 echo, PORT_BASE + 10 sink, and PORT_BASE + 11 source (datagrams.h).
  */
 #define _GNU_SOURCE
-#include "server.h"
+#include "datagrams.h"
 
 #include <signal.h>
 #include <sys/mman.h>
@@ -23,12 +27,12 @@
 
 static const char PROGRAM[] = "serve";
 
-enum { ECHO_PORTS = 8, SINK_PORT = 10, SOURCE_PORT, CHECK_PORT, SILENT_PORT, PORTS };
+enum { ECHO_PORTS = 8, SINK_PORT = 10, SOURCE_PORT, CHECK_PORT, SILENT_PORT, COUNTS_PORT, PORTS };
 enum { BATCH = 256, CHUNK = 65536, ROUNDS = 4, MAX_FDS = 1 << 20 };
 /* The pattern of bench/driver/pattern.ts. The source's file holds it this many times over. */
 enum { PATTERN_LENGTH = 262139, PATTERN_REPEATS = 16 };
 
-enum kind { LISTENER, ECHO, SINK, SOURCE, CHECK };
+enum kind { LISTENER, ECHO, SINK, SOURCE, CHECK, COUNTS, UDP_ECHO, UDP_SINK, UDP_SOURCE };
 
 /* What the one thread that has the descriptor knows of it. */
 struct stream {
@@ -125,7 +129,8 @@ static void accept_all(int epoll, int listener, enum kind kind, uint8_t *buffer)
             return;
         }
         streams[fd] = (struct stream){0};
-        if (kind == ECHO && !echo(fd, buffer)) close(fd);
+        if (kind == COUNTS) send_counts(fd);
+        if (kind == COUNTS || (kind == ECHO && !echo(fd, buffer))) close(fd);
         else watch(PROGRAM, epoll, fd, kind == SOURCE ? EPOLLOUT | EPOLLRDHUP : EPOLLIN, token(fd, kind, kind));
     }
 }
@@ -139,8 +144,15 @@ static void listen_for(int epoll, unsigned offset, enum kind kind) {
     watch(PROGRAM, epoll, fd, EPOLLIN, token(fd, LISTENER, kind));
 }
 
+static int receive_for(int epoll, unsigned offset, enum kind kind) {
+    int fd = receive_on(PROGRAM, (uint16_t)(port_base + offset), threads > 1);
+    watch(PROGRAM, epoll, fd, EPOLLIN, token(fd, kind, kind));
+    return fd;
+}
+
 static void *serve(void *unused) {
     struct epoll_event events[BATCH];
+    struct datagrams *datagrams = create_datagrams(PROGRAM);
     uint8_t *buffer = malloc(CHUNK);
     int epoll = create_epoll(PROGRAM);
     (void)unused;
@@ -149,9 +161,13 @@ static void *serve(void *unused) {
     listen_for(epoll, SINK_PORT, SINK);
     listen_for(epoll, SOURCE_PORT, SOURCE);
     listen_for(epoll, CHECK_PORT, CHECK);
+    listen_for(epoll, COUNTS_PORT, COUNTS);
+    receive_for(epoll, 0, UDP_ECHO);
+    receive_for(epoll, SINK_PORT, UDP_SINK);
+    int source = receive_for(epoll, SOURCE_PORT, UDP_SOURCE), sending = 0;
     atomic_fetch_add(&listening, 1);
     for (;;) {
-        int count = epoll_wait(epoll, events, BATCH, -1);
+        int count = epoll_wait(epoll, events, BATCH, sending ? 0 : -1);
         for (int n = 0; n < count; n++) {
             int fd = (int)(uint32_t)events[n].data.u64, open = 1;
             switch ((enum kind)(events[n].data.u64 >> 48)) {
@@ -160,9 +176,14 @@ static void *serve(void *unused) {
             case SINK: open = drop(fd); break;
             case SOURCE: open = send_pattern(fd, events[n].events); break;
             case CHECK: open = check(fd, buffer); break;
+            case COUNTS: break;
+            case UDP_ECHO: echo_datagrams(fd, datagrams); break;
+            case UDP_SOURCE: take_requests(fd, datagrams); break;
+            case UDP_SINK: sink_datagrams(fd, datagrams, pattern, PATTERN_LENGTH); break;
             }
             if (!open) close(fd);
         }
+        sending = source_datagrams(source, datagrams, pattern, PATTERN_LENGTH);
     }
     return NULL;
 }

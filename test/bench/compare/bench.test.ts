@@ -23,7 +23,7 @@ describe('benchCompare', () => {
   it('knows no idle connections beside the loopback', async () => {
     const report = await fakeReport();
     const direct = report.runs.filter(({ contender }) => contender === 'direct').map(({ load }) => load);
-    expect(new Set(direct)).toEqual(new Set(['crr-1', 'crr-8', 'rr-1', 'bulk-tx-2', 'bulk-rx-2']));
+    expect(new Set(direct)).toEqual(new Set(['crr-1', 'crr-8', 'rr-1', 'udp-rr-1', 'bulk-tx-2', 'bulk-rx-2']));
   });
 
   it('leaves a contender out of a load that it failed under, and goes on with all else', async () => {

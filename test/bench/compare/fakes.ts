@@ -25,7 +25,7 @@ export const CONTENDERS: readonly Contender[] = [
   fakeContender('direct', { product: 'direct', queues: 0 }),
 ];
 
-export const LOADS: readonly Load[] = loadList('crr-1,crr-8,rr-1,bulk-tx-2,bulk-rx-2,idle-10,stall-10');
+export const LOADS: readonly Load[] = loadList('crr-1,crr-8,rr-1,udp-rr-1,bulk-tx-2,bulk-rx-2,idle-10,stall-10');
 
 /** A second in which every figure derives from one number of operations. */
 export function fakeWindow(operations: number, changes: Partial<RunWindow> = {}): RunWindow {

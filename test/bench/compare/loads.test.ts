@@ -6,17 +6,21 @@ import { DEFAULT_LOADS, loadList } from '../../../bench/compare/loads.js';
 import { ENGINE_CHOICES } from '../../../workers/engine/engine.js';
 
 it('reads a mode and its number, which counts what is beside for idle and stall', () => {
-  expect(loadList('bulk-rx-8,idle-500,stall-20')).toEqual([
+  expect(loadList('bulk-rx-8,udp-rr-3,idle-500,stall-20')).toEqual([
     { name: 'bulk-rx-8', mode: 'bulk-rx', flows: 8, idle: 0, stalled: 0 },
+    { name: 'udp-rr-3', mode: 'udp-rr', flows: 3, idle: 0, stalled: 0 },
     { name: 'idle-500', mode: 'idle', flows: 4, idle: 500, stalled: 0 },
     { name: 'stall-20', mode: 'stall', flows: 4, idle: 0, stalled: 20 },
   ]);
   expect(DEFAULT_LOADS).toHaveLength(13);
 });
 
-it.each(['', 'crr', 'crr-0', 'crr-5000', 'udp-1', 'crr-1,', 'crr-1,crr-1', 'crr-1.5'])('refuses "%s"', (wrong) => {
-  expect(() => loadList(wrong)).toThrow(InvalidArgumentError);
-});
+it.each(['', 'crr', 'crr-0', 'crr-5000', 'udp-1', 'udp-rr', 'crr-1,', 'crr-1,crr-1', 'crr-1.5'])(
+  'refuses "%s"',
+  (wrong) => {
+    expect(() => loadList(wrong)).toThrow(InvalidArgumentError);
+  },
+);
 
 it('takes the engines from the configuration, but for auto', () => {
   expect(NAMED_ENGINES).toEqual(ENGINE_CHOICES.filter((engine) => engine !== 'auto'));

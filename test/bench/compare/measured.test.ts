@@ -20,7 +20,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('the loopback', () => {
-  it.each(loadList('crr-4,rr-2'))('$name', async (load) => {
+  it.each(loadList('crr-4,rr-2,udp-rr-1,udp-rr-200'))('$name', async (load) => {
     const window = await measureDirect(load, { rounds: 1, maxRounds: 1, seconds: 0.2, warmup: 0.05 }, PORT_BASE);
     expect(window).toMatchObject({ errors: {}, latency: { count: window.operations } });
     expect(window.operations).toBeGreaterThan(0);

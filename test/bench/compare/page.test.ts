@@ -2,11 +2,12 @@
 import { parse } from 'parse5';
 import type { DefaultTreeAdapterTypes, ParserError } from 'parse5';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { benchCompare } from '../../../bench/compare/bench.js';
 import type { LineChart } from '../../../bench/compare/charts.js';
 import { embeddedJson, html } from '../../../bench/compare/html.js';
 import { comparePage } from '../../../bench/compare/page.js';
 import type { CompareReport } from '../../../bench/compare/result.js';
-import { fakeReport } from './fakes.js';
+import { fakeMeasurement, fakeOptions, fakeReport } from './fakes.js';
 
 type Node = DefaultTreeAdapterTypes.Node;
 type Element = DefaultTreeAdapterTypes.Element;
@@ -72,6 +73,7 @@ describe('the page', () => {
       'latency-crr-1',
       'latency-crr-8',
       'latency-rr-1',
+      'latency-udp-rr-1',
       'workers-crr-8-rate',
       'workers-crr-8-cpu',
       'workers-bulk-tx-2-rate',
@@ -99,9 +101,29 @@ describe('the page', () => {
 
   it('has every section, and says how it was measured', () => {
     const headings = elements.filter(({ tagName }) => tagName === 'h2').map(textOf);
-    expect(headings).toHaveLength(11);
+    expect(headings).toHaveLength(12);
     for (const { command } of report.contenders) expect(textOf(elements[0]!)).toContain(command);
     expect(textOf(elements[0]!)).toContain(report.command);
+  });
+
+  it('shows who failed under a load without a bar', async () => {
+    const failing = await benchCompare(fakeOptions(), {}, undefined, async ({ info }, load) => {
+      if (info.product === 'slipway' && load.mode === 'udp-rr') throw new Error('no echo came back');
+      return fakeMeasurement(load);
+    });
+    const cards = elementsIn(parse(comparePage(failing))).filter(
+      (element) => attribute(element, 'class') === 'card' && textOf(element).includes('CPU per exchange'),
+    );
+    expect(cards).toHaveLength(1);
+    const rows = elementsIn(cards[0]!).filter((element) => attribute(element, 'class') === 'row');
+    expect(rows.filter((row) => textOf(row).includes('failed')).map((row) => attribute(row, 'title'))).toEqual([
+      'Slipway epoll: no echo came back',
+      'Slipway epoll, 2 workers: no echo came back',
+    ]);
+    const bars = rows.filter((row) =>
+      elementsIn(row).some((element) => attribute(element, 'class')?.startsWith('bar') === true),
+    );
+    expect(bars.map((row) => attribute(row, 'data-contender'))).toEqual(['passt <old> & "odd"', 'direct']);
   });
 
   it('leaves out what was not measured', async () => {

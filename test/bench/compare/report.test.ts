@@ -1,8 +1,9 @@
 import { beforeAll, expect, it } from 'vitest';
+import { benchCompare } from '../../../bench/compare/bench.js';
 import { compareTables } from '../../../bench/compare/report.js';
 import type { CompareReport } from '../../../bench/compare/result.js';
 import { terminalTable } from '../../../bench/report/table.js';
-import { fakeReport } from './fakes.js';
+import { fakeMeasurement, fakeOptions, fakeReport } from './fakes.js';
 
 let report: CompareReport;
 beforeAll(async () => {
@@ -11,7 +12,7 @@ beforeAll(async () => {
 
 it('has a table for each kind of load, a row for each contender that ran it', () => {
   const tables = compareTables(report);
-  expect(tables.map(({ rows }) => rows.length)).toEqual([8, 4, 8, 6]);
+  expect(tables.map(({ rows }) => rows.length)).toEqual([8, 4, 4, 8, 6]);
   for (const { columns, rows } of tables) for (const row of rows) expect(row).toHaveLength(columns.length);
   expect(tables[0]?.rows[0]?.slice(0, 2).map(({ value }) => value)).toEqual(['crr-1', 'Slipway epoll']);
 });
@@ -32,4 +33,17 @@ it('says so when rounds are missing, and who failed', async () => {
     ?.notes.join('\n');
   expect(notes).toContain('NOT ALL OF THEM RUN YET');
   expect(notes).toContain('a FAILED in crr-1, round 2: hung up');
+});
+
+it('gives one that fails under a load a row there, without figures', async () => {
+  const without = await benchCompare(fakeOptions(), {}, undefined, async ({ info }, load) => {
+    if (info.product === 'slipway' && load.mode === 'udp-rr') throw new Error('no echo came back');
+    return fakeMeasurement(load);
+  });
+  const { rows, columns } = compareTables(without)[2]!;
+  expect(rows.map((row) => row.map(({ value }) => value)).slice(0, 3)).toEqual([
+    ['udp-rr-1', 'Slipway epoll', ...columns.slice(3).map(() => '–'), 'FAILED'],
+    ['udp-rr-1', 'Slipway epoll, 2 workers', ...columns.slice(3).map(() => '–'), 'FAILED'],
+    ['udp-rr-1', 'passt <old> & "odd"', '1,000', ...rows[2]!.slice(3).map(({ value }) => value)],
+  ]);
 });

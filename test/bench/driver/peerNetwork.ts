@@ -1,5 +1,5 @@
 /**
- * A data plane for tests that is a small network: it answers ARP, and TCP through `PeerTcp`. It checks every frame by its
+ * A data plane for tests that is a small network: it answers ARP, TCP through `PeerTcp`, and UDP as it is told. It checks every frame by its
  * own means, and can lose packets, and send them on any queue pair.
  */
 import type { DeviceDataPlane, MemoryRegion, VirtqueueSetup } from '../../../device/dataPlane.js';
@@ -18,6 +18,8 @@ const HOST_TSO4 = 1n << 11n;
 const MRG_RXBUF = 1n << 15n;
 const EVENT_IDX = 1n << 29n;
 const SYN = 2;
+const TCP = 6;
+const UDP = 17;
 
 /** How a packet goes into receive buffers, and what the driver is told of it. */
 export interface Delivery {
@@ -30,11 +32,20 @@ export interface Delivery {
   backwards: boolean;
 }
 
+/** What the guest sends; the host's port and the guest's. */
+export interface Datagram {
+  readonly localPort: number;
+  readonly remotePort: number;
+  readonly payload: Buffer;
+}
+
 export interface PeerOptions {
-  /** Chance of a TCP packet in either direction to be lost. */
+  /** Chance of a TCP packet, or a datagram, in either direction to be lost. */
   readonly loss?: number;
   /** The queue pair that a packet to the guest goes out on, for the one that its flow sent on last. */
   readonly route?: (pair: number) => number;
+  /** Given each datagram of the guest's; `answer` sends it another one. Without it datagrams are lost. */
+  readonly udp?: (datagram: Datagram, answer: (payload: Uint8Array) => void) => void;
   readonly service?: ConstructorParameters<typeof PeerTcp>[0];
   /** 0 … 1, for `loss`. */
   readonly random?: () => number;
@@ -168,11 +179,12 @@ export class PeerNetwork implements DeviceDataPlane {
     const length = ip.readUInt16BE(2);
     if (sum(ip.subarray(0, 20)) !== 0xffff) this.complaints.push('IP header checksum');
     if (length !== ip.length) this.complaints.push(`IP length ${length} in a frame of ${ip.length}`);
-    if (ip[9] !== 6) return void this.complaints.push(`protocol ${ip[9]}`);
+    if (ip[9] === UDP) return this.udpInput(pair, header, ip);
+    if (ip[9] !== TCP) return void this.complaints.push(`protocol ${ip[9]}`);
     const tcp = ip.subarray(20);
-    const pseudo = pseudoSum(ip, tcp.length);
     const headerLength = (tcp[12] >> 4) * 4;
-    this.checkOffloads(header, tcp, pseudo, tcp.length - headerLength);
+    this.checkChecksum(header, ip, 16);
+    this.checkSegmentation(header, tcp.length - headerLength);
     if (this.unlucky()) return;
     this.flowPair.set(tcp.readUInt16BE(0), pair);
     const mss = tcp[13] & SYN ? { mss: tcp.readUInt16BE(22) } : {};
@@ -188,18 +200,42 @@ export class PeerNetwork implements DeviceDataPlane {
     });
   }
 
-  /** virtio 1.2 §5.1.6.2: what the driver may ask of the device. */
-  private checkOffloads(header: Buffer, tcp: Buffer, pseudo: number, payload: number): void {
+  private udpInput(pair: number, header: Buffer, ip: Buffer): void {
+    const udp = ip.subarray(20);
+    this.checkChecksum(header, ip, 6);
+    if (udp.readUInt16BE(4) !== udp.length) this.complaints.push(`UDP length ${udp.readUInt16BE(4)} of ${udp.length}`);
+    if (udp.readUInt16BE(6) === 0) this.complaints.push('no UDP checksum');
+    if (header[1] !== 0) this.complaints.push(`gso_type ${header[1]} of a datagram`);
+    if (this.unlucky()) return;
+    const [localPort, remotePort] = [udp.readUInt16BE(0), udp.readUInt16BE(2)];
+    this.options.udp?.({ localPort, remotePort, payload: udp.subarray(8) }, (payload) => {
+      if (this.unlucky()) return;
+      const answer = Buffer.alloc(8 + payload.length);
+      answer.writeUInt16BE(remotePort, 0);
+      answer.writeUInt16BE(localPort, 2);
+      answer.writeUInt16BE(answer.length, 4);
+      answer.set(payload, 8);
+      this.sendIp(pair, UDP, answer, 6);
+    });
+  }
+
+  /** virtio 1.2 §5.1.6.2: what the driver may ask of the device; `field` is that of the checksum. */
+  private checkChecksum(header: Buffer, ip: Buffer, field: number): void {
+    const l4 = ip.subarray(20);
+    const pseudo = pseudoSum(ip, l4.length);
+    if (header[0] & 1) {
+      if (!this.has(CSUM)) this.complaints.push('a partial checksum without CSUM');
+      if (header.readUInt16LE(6) !== 34 || header.readUInt16LE(8) !== field)
+        this.complaints.push('csum_start, csum_offset');
+      if (l4.readUInt16BE(field) !== pseudo) this.complaints.push('sum of the pseudo-header');
+    } else if (sum(l4, pseudo) !== 0xffff) {
+      this.complaints.push(`checksum of protocol ${ip[9]}`);
+    }
+  }
+
+  private checkSegmentation(header: Buffer, payload: number): void {
     const [flags, gso] = header;
     const segment = header.readUInt16LE(4);
-    if (flags & 1) {
-      if (!this.has(CSUM)) this.complaints.push('a partial checksum without CSUM');
-      if (header.readUInt16LE(6) !== 34 || header.readUInt16LE(8) !== 16)
-        this.complaints.push('csum_start, csum_offset');
-      if (tcp.readUInt16BE(16) !== pseudo) this.complaints.push('sum of the pseudo-header');
-    } else if (sum(tcp, pseudo) !== 0xffff) {
-      this.complaints.push('TCP checksum');
-    }
     if (gso === 0) return;
     this.largeSegments++;
     if (!this.has(HOST_TSO4) || gso !== 1 || !(flags & 1)) this.complaints.push(`gso_type ${gso}`);
@@ -223,14 +259,7 @@ export class PeerNetwork implements DeviceDataPlane {
     if (this.unlucky()) return;
     const mss = this.options.mss ?? segment.mss ?? 536;
     const options = segment.flags & SYN ? [2, 4, mss >> 8, mss & 255, 1, 3, 3, 4] : [];
-    const frame = Buffer.alloc(54 + options.length + segment.payload.length);
-    frame.set(this.guestMac, 0);
-    frame.set(PEER_MAC, 6);
-    frame.writeUInt16BE(0x0800, 12);
-    const ip = frame.subarray(14);
-    ip.set([0x45, 0, ip.length >> 8, ip.length & 255, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 2, 2, 10, 0, 2, 15]);
-    ip.writeUInt16BE(~sum(ip.subarray(0, 20)) & 0xffff, 10);
-    const tcp = ip.subarray(20);
+    const tcp = Buffer.alloc(20 + options.length + segment.payload.length);
     tcp.writeUInt16BE(segment.localPort, 0);
     tcp.writeUInt16BE(segment.remotePort, 2);
     tcp.writeInt32BE(segment.sequence, 4);
@@ -240,24 +269,36 @@ export class PeerNetwork implements DeviceDataPlane {
     tcp.writeUInt16BE(segment.window, 14);
     tcp.set(options, 20);
     tcp.set(segment.payload, 20 + options.length);
-    const header = Buffer.alloc(12);
-    const pseudo = pseudoSum(ip, tcp.length);
     const large = segment.payload.length > (segment.mss ?? 65_535);
+    this.sendIp(this.flowPair.get(segment.remotePort) ?? 0, TCP, tcp, 16, large ? segment.mss : 0);
+  }
+
+  /** @param field where the checksum is; `segmentSize` of one large segment */
+  private sendIp(pair: number, protocol: number, l4: Buffer, field: number, segmentSize = 0): void {
+    const frame = Buffer.alloc(34 + l4.length);
+    frame.set(this.guestMac, 0);
+    frame.set(PEER_MAC, 6);
+    frame.writeUInt16BE(0x0800, 12);
+    const ip = frame.subarray(14);
+    ip.set([0x45, 0, ip.length >> 8, ip.length & 255, 0, 0, 0x40, 0, 64, protocol, 0, 0, 10, 0, 2, 2, 10, 0, 2, 15]);
+    ip.writeUInt16BE(~sum(ip.subarray(0, 20)) & 0xffff, 10);
+    ip.set(l4, 20);
+    const header = Buffer.alloc(12);
+    const pseudo = pseudoSum(ip, l4.length);
     if (this.has(GUEST_CSUM)) {
       header[0] = 1;
       header.writeUInt16LE(34, 6);
-      header.writeUInt16LE(16, 8);
-      tcp.writeUInt16BE(pseudo, 16);
+      header.writeUInt16LE(field, 8);
+      ip.writeUInt16BE(pseudo, 20 + field);
     } else {
-      tcp.writeUInt16BE(~sum(tcp, pseudo) & 0xffff, 16);
+      ip.writeUInt16BE(~sum(ip.subarray(20), pseudo) & 0xffff, 20 + field);
     }
-    if (large) {
+    if (segmentSize > 0) {
       header[1] = 1;
       header.writeUInt16LE(54, 2);
-      header.writeUInt16LE(segment.mss ?? 0, 4);
+      header.writeUInt16LE(segmentSize, 4);
     }
-    const own = this.flowPair.get(segment.remotePort) ?? 0;
-    this.waiting.push({ pair: (this.options.route ?? ((pair: number) => pair))(own), header, frame });
+    this.waiting.push({ pair: (this.options.route ?? ((own: number) => own))(pair), header, frame });
   }
 
   /** Writes what waits into receive buffers, several to a packet where they are mergeable. */
@@ -308,5 +349,5 @@ function sum(bytes: Uint8Array, seed = 0): number {
 }
 
 function pseudoSum(ip: Buffer, length: number): number {
-  return sum(Buffer.concat([ip.subarray(12, 20), Buffer.from([0, 6, length >> 8, length & 255])]));
+  return sum(Buffer.concat([ip.subarray(12, 20), Buffer.from([0, ip[9], length >> 8, length & 255])]));
 }

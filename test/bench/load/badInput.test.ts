@@ -31,6 +31,7 @@ describe('wrong usage ends with 2', () => {
     [['crr', '-s', socket, '--server-pid', NO_PROCESS], /--server-pid.* no process 4194304/],
     [['crr', '-s', socket, '--json', '/nonexistent/result.json'], /cannot write \/nonexistent\/result\.json/],
     [['crr', '-s', socket, '--queues', '2', '--hop', '5'], /--hop .* fewer threads than queue pairs/],
+    [['udp-rr', '-s', socket, '--size', '1473'], /--size 1473: .* at most 1472 bytes with an MTU of 1500/],
     [['crr', '-s', socket, '--queues', '2', '--refuse', 'MQ'], /--refuse MQ leaves one queue pair/],
   ] as [string[], RegExp][])('%j', (args, complaint) => expectComplaint(args, 2, complaint));
 });
