@@ -45,7 +45,7 @@ function addressOf(text: string): number {
   }
 }
 
-/** The first IPv4 name server that a resolv.conf(5) names; 0: none. */
+/** The first IPv4 name server that a resolv.conf(5) names, whatever stands behind it, as in the C library; 0: none. */
 function nameServer(file: string): number {
   let text = '';
   try {
@@ -53,7 +53,7 @@ function nameServer(file: string): number {
   } catch {
     return 0;
   }
-  for (const [, address] of text.matchAll(/^[ \t]*nameserver[ \t]+(\d+\.\d+\.\d+\.\d+)[ \t]*$/gm)) {
+  for (const [, address] of text.matchAll(/^[ \t]*nameserver[ \t]+(\d+\.\d+\.\d+\.\d+)(?!\S)/gm)) {
     try {
       return parseIpv4Address(address!);
     } catch {

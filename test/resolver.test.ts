@@ -23,6 +23,7 @@ describe('the name server of the host', () => {
     ['nameserver 127.0.0.53\noptions edns0 trust-ad\n', '127.0.0.53'],
     ['nameserver fe80::1%eth0\nnameserver 2001:db8::1\n  nameserver\t192.0.2.7  \n', '192.0.2.7'],
     ['nameserver 300.1.1.1\nnameserver 192.0.2.8', '192.0.2.8'],
+    ['nameserver 192.0.2.10 # the office\nnameserver 192.0.2.11\n', '192.0.2.10'],
     ['#nameserver 192.0.2.9\nnameserver 2001:db8::1\n', '0.0.0.0'],
     ['', '0.0.0.0'],
   ])('is the first of IPv4: %j', (text, address) => {
