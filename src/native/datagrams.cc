@@ -19,6 +19,8 @@ namespace {
 
 /** Datagrams of one call. */
 constexpr uint32_t kMaxMessages = 64;
+/** More datagrams than a socket's receive buffer holds. */
+constexpr int kMaxQueued = 1024;
 
 int32_t result(ssize_t value) { return value < 0 ? -errno : static_cast<int32_t>(value); }
 
@@ -48,14 +50,20 @@ int shareLocalPort(int fd, int sibling) {
   return bind(fd, reinterpret_cast<const sockaddr *>(&local), sizeof local);
 }
 
+/** Drops what came while the socket had its port and not yet its peer: it is anybody's. What another CPU is just delivering may slip through. */
+void dropStrangers(int fd) {
+  for (int n = 0; n < kMaxQueued && recv(fd, nullptr, 0, MSG_DONTWAIT) >= 0; n++) continue;
+}
+
 int32_t udpSocket(ThreadState &, uint32_t address, uint32_t port, int32_t sibling) {
   if (port > UINT16_MAX) return -EINVAL;
   OwnedFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (fd.get() < 0) return -errno;
-  // ip(7): ICMP errors are queued with all that they say.
-  if (setFlag(fd.get(), IPPROTO_IP, IP_RECVERR) != 0) return -errno;
   if (sibling >= 0 && shareLocalPort(fd.get(), sibling) != 0) return -errno;
   if (connectTo(fd.get(), address, static_cast<uint16_t>(port)) != 0) return -errno;
+  // ip(7): ICMP errors are queued with all that they say.
+  if (setFlag(fd.get(), IPPROTO_IP, IP_RECVERR) != 0) return -errno;
+  dropStrangers(fd.get());
   return fd.release();
 }
 

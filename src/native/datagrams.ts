@@ -3,7 +3,7 @@
 export interface DatagramDoor {
   /**
    * hot: a non-blocking, close-on-exec IPv4 datagram socket with IP_RECVERR, connected to `address` (a host-order 32-bit integer)
-   * and `port`. Its local port is that of the socket `sibling` (SO_REUSEPORT on both); -1: one of its own. Returns fd or -errno.
+   * and `port`; what strangers sent before that is dropped. Its local port is that of the socket `sibling` (SO_REUSEPORT on both); -1: one of its own. Returns fd or -errno.
    */
   udpSocket(address: number, port: number, sibling: number): number;
   /**

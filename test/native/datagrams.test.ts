@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { addon } from '../../src/native/addon.js';
 import { until } from '../until.js';
-import { EAGAIN, EBADF, EFAULT, EINVAL, LOOPBACK, bindScratch } from './support.js';
+import { EAGAIN, EBADF, EFAULT, EINVAL, LOOPBACK, bindScratch, startWorker } from './support.js';
 
 const FIRST = 0;
 const DATA = 64;
@@ -140,6 +140,30 @@ describe('udpSocket', () => {
     expect(ports[0]).toBe(received[0]!.port);
     expect(ports[1]).not.toBe(ports[0]);
     other.close();
+  });
+
+  it('drops what strangers sent to its port before it had a peer, but for what was on its way just then', async () => {
+    const first = connected();
+    compose([''], 1);
+    addon.sendmmsg(first, FIRST, 1, DATA);
+    const { port: shared } = await until(() => received[0]);
+    const stranger = startWorker(
+      `addon.bindScratch(new Uint32Array(3 * 64), new Int32Array(3), new Int32Array(2));
+      const fd = addon.udpSocket(${LOOPBACK}, workerData, -1);
+      parentPort.postMessage('sends');
+      for (;;) addon.sendmmsg(fd, 0, 32, 32);`,
+      shared,
+    );
+    await once(stranger, 'message');
+    let strange = 0;
+    for (let n = 0; n < 20_000; n++) {
+      const fd = addon.udpSocket(LOOPBACK, port, first);
+      iovecs.set([region, 0, 1], 3 * DATA);
+      if (addon.recvmsg(fd, DATA, 1, 0) >= 0) strange++;
+      addon.close(fd);
+    }
+    await stranger.terminate();
+    expect(strange).toBeLessThan(200);
   });
 
   it('refuses what is no port and no sibling', () => {

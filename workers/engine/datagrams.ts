@@ -3,7 +3,7 @@ import type { Addon } from '../../src/native/addon.js';
 import { C, type Counters } from '../counters.js';
 
 const MSG_TRUNC = 0x20;
-/** System calls of `Addon.udpSocket` besides socket(2) and connect(2): IP_RECVERR; and with a sibling the address, two options and bind(2). */
+/** System calls of `Addon.udpSocket` besides socket(2), connect(2) and recv(2): IP_RECVERR; and with a sibling the address, two options and bind(2). */
 const SOCKET_OPTIONS = 1;
 const SIBLING_OPTIONS = 4;
 
@@ -33,6 +33,7 @@ export abstract class DatagramCalls implements Datagrams {
   udpSocket(address: number, port: number, sibling: number): number {
     this.counters[C.socketCalls]!++;
     this.counters[C.connectCalls]!++;
+    this.counters[C.receiveCalls]!++;
     this.counters[C.optionCalls]! += sibling < 0 ? SOCKET_OPTIONS : SOCKET_OPTIONS + SIBLING_OPTIONS;
     return this.addon.udpSocket(address, port, sibling);
   }
