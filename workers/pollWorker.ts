@@ -25,13 +25,13 @@ import {
   STATE,
   TIME_WAIT,
 } from './flow.js';
-import { ATTEMPTED, FLOW, Handoff, MARK, MARK_BACK } from './handoff.js';
+import { Handoff } from './handoff.js';
+import { HANDOFF_BUDGET, HandoffInput } from './handoffInput.js';
 import { HeldChains } from './heldChains.js';
 import type { FlowProtocol } from './flowProtocol.js';
 import type { FlowHost } from './nat/flows.js';
 import type { GuestLink } from './nat/guestLink.js';
 import { createNat } from './nat/createNat.js';
-import type { Nat } from './nat/nat.js';
 import type { NatSettings } from './nat/settings.js';
 import { TcpFlows } from './nat/tcpFlows.js';
 import { UdpMappings } from './nat/udpMappings.js';
@@ -52,8 +52,6 @@ import { INTERRUPT, PUBLISHED, type StageTimer, createStageTimer } from './stage
 import { TransmitPath } from './transmitPath.js';
 import { WorkerThread } from './workerThread.js';
 
-/** Packets of one handoff ring per cycle. */
-const HANDOFF_BUDGET = 256;
 const FIRED = 256;
 /** Tokens of events that aren't sockets': the wake eventfd, and kicks from here down. */
 const WAKE_TOKEN = -1;
@@ -85,7 +83,7 @@ export class PollWorker implements FlowHost {
   private readonly iovecs: Uint32Array;
   private readonly turns: OutputTurns;
   private readonly protocols: FlowProtocol;
-  private readonly nat: Nat;
+  private readonly handoffInput: HandoffInput;
   private readonly words: Int32Array;
   private readonly wordsAt: number;
   private readonly fired = new Int32Array(FIRED);
@@ -123,7 +121,6 @@ export class PollWorker implements FlowHost {
     const parts = createNat(flows, mappings, handoff, iovecs, BATCH_FIRST, discardRegion, drainHeld);
     const { nat, tcpInput } = parts;
     this.handoff = handoff;
-    this.nat = nat;
     this.protocols = parts.protocols;
     const pairs = memory.devices * memory.pairs;
     this.turns = new OutputTurns(worker, memory.workers, devices, flows, this.protocols, handoff, timer, pairs);
@@ -138,6 +135,7 @@ export class PollWorker implements FlowHost {
       counters,
       timer,
     );
+    this.handoffInput = new HandoffInput(worker, handoff, nat, this.transmitPath);
     this.engine.watchEventfd(settings.wakeFds[worker]!, WAKE_TOKEN, 0);
   }
 
@@ -227,7 +225,7 @@ export class PollWorker implements FlowHost {
 
   /** Drops all flows of a device whose queues are stopped, those that are on their way to this worker too. */
   dropFlows(device: number): void {
-    for (let n = 0; n < HANDOFF_CAPACITY; n += HANDOFF_BUDGET) this.receiveHandoffs();
+    for (let n = 0; n < HANDOFF_CAPACITY; n += HANDOFF_BUDGET) this.handoffInput.receive();
     const r = this.flows.records;
     for (let flow = 0; flow < this.flows.shard.capacity; flow++) {
       const f = flow * FLOW_WORDS;
@@ -279,7 +277,7 @@ export class PollWorker implements FlowHost {
     this.noteActivePairs();
     this.turns.retryHomeless();
     this.handleEvents(events);
-    const handed = this.receiveHandoffs();
+    const handed = this.handoffInput.receive();
     if (control() && this.ended) return;
     const sent = this.transmit();
     this.fireTimers();
@@ -355,45 +353,6 @@ export class PollWorker implements FlowHost {
   private fireTimers(): void {
     const fired = this.flows.shard.wheel.advance(this.flows.now, this.fired);
     for (let n = 0; n < fired; n++) this.protocols.timer(this.fired[n]!);
-  }
-
-  // -- other workers ---------------------------------------------------------------------------------------------------
-
-  /** Handles what other workers handed over. Whether there was anything. */
-  private receiveHandoffs(): boolean {
-    const { incoming } = this.handoff;
-    let any = false;
-    for (let from = 0; from < incoming.length; from++) {
-      if (from === this.settings.worker) continue;
-      const ring = incoming[from]!;
-      for (let n = 0; n < HANDOFF_BUDGET; n++) {
-        const at = ring.peek();
-        if (at < 0) break;
-        any = true;
-        this.handoffMessage(from, ring.data, at);
-        ring.release();
-        if (this.handoff.marked) this.rehomeMarked();
-      }
-    }
-    this.nat.flush();
-    return any;
-  }
-
-  private rehomeMarked(): void {
-    this.nat.flush();
-    this.handoff.rehomeMarked();
-  }
-
-  private handoffMessage(from: number, data: Int32Array, at: number): void {
-    const kind = data[at]!;
-    if (kind === FLOW) this.handoff.install(from, data, at);
-    else if (kind === MARK) this.handoff.markBack(from, data[at + 1]!, data[at + 2]!);
-    else if (kind === MARK_BACK) this.handoff.markCameBack(data[at + 1]!, data[at + 2]!);
-    else {
-      const deadly = data[at + ATTEMPTED]! !== 0;
-      data[at + ATTEMPTED] = 1;
-      this.transmitPath.handed(kind, from, data[at + 1]!, data[at + 2]!, data[at + 3]!, deadly);
-    }
   }
 
   /** Shows drivers and workers what this cycle did. */
