@@ -169,6 +169,11 @@ export class Handoff implements Sharding {
 
   opened({ source, destination, ports }: FlowTuple, key: number): void {
     if (this.alone || this.flows.shard.lookup(source, destination, ports, key) >= 0) return;
+    this.missing(source, destination, ports, key);
+  }
+
+  /** This worker couldn't take a flow that it owns, or is about to, by the directory. */
+  private missing(source: number, destination: number, ports: number, key: number): void {
     this.directory.remove(source, destination, ports, key);
     const guestPort = ports & ~0xffff;
     if ((key & UDP_KEY) !== 0 && this.mappings.find(source, guestPort, key) < 0)
@@ -283,8 +288,7 @@ export class Handoff implements Sharding {
     if (flow < 0) {
       counters[C.shardFull]!++;
       engine.abort(fd);
-      const [source, destination] = [data[record + SOURCE]!, data[record + DESTINATION]!];
-      this.directory.remove(source, destination, data[record + PORTS]!, data[record + KEY]!);
+      this.missing(data[record + SOURCE]!, data[record + DESTINATION]!, data[record + PORTS]!, data[record + KEY]!);
       return;
     }
     const f = flow * FLOW_WORDS;
