@@ -6,13 +6,13 @@
 #include <netinet/udp.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <array>
 #include <cstring>
 
 #include "exports.h"
 #include "owned_fd.h"
 #include "scratch.h"
+#include "sockets.h"
 
 namespace slipway {
 namespace {
@@ -21,21 +21,6 @@ namespace {
 constexpr uint32_t kMaxMessages = 64;
 /** More datagrams than a socket's receive buffer holds. */
 constexpr int kMaxQueued = 1024;
-
-int32_t result(ssize_t value) { return value < 0 ? -errno : static_cast<int32_t>(value); }
-
-int setFlag(int fd, int level, int option) {
-  int one = 1;
-  return setsockopt(fd, level, option, &one, sizeof one);
-}
-
-int connectTo(int fd, uint32_t address, uint16_t port) {
-  sockaddr_in peer = {};
-  peer.sin_family = AF_INET;
-  peer.sin_addr.s_addr = htonl(address);
-  peer.sin_port = htons(port);
-  return connect(fd, reinterpret_cast<const sockaddr *>(&peer), sizeof peer);
-}
 
 /**
  * Binds to the port that `sibling` has. The kernel lets several sockets have it if all of them say so (SO_REUSEPORT). A socket

@@ -1,6 +1,5 @@
 /** TCP sockets: one system call each, over iovecs that lie in regions. */
 #include <linux/sock_diag.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -11,17 +10,10 @@
 #include "exports.h"
 #include "owned_fd.h"
 #include "scratch.h"
+#include "sockets.h"
 
 namespace slipway {
 namespace {
-
-/** A result as hot functions return it. */
-int32_t result(ssize_t value) { return value < 0 ? -errno : static_cast<int32_t>(value); }
-
-int setFlag(int fd, int level, int option) {
-  int one = 1;
-  return setsockopt(fd, level, option, &one, sizeof one);
-}
 
 int32_t tcpSocket(ThreadState &) {
   OwnedFd fd(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -41,11 +33,7 @@ int32_t unpace(ThreadState &, int32_t fd) {
 
 int32_t connect4(ThreadState &, int32_t fd, uint32_t address, uint32_t port) {
   if (port > UINT16_MAX) return -EINVAL;
-  sockaddr_in peer = {};
-  peer.sin_family = AF_INET;
-  peer.sin_addr.s_addr = htonl(address);
-  peer.sin_port = htons(static_cast<uint16_t>(port));
-  return result(connect(fd, reinterpret_cast<const sockaddr *>(&peer), sizeof peer));
+  return result(connectTo(fd, address, static_cast<uint16_t>(port)));
 }
 
 /** A message over the iovecs that `gatherIovecs` left. */
