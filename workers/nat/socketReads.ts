@@ -8,7 +8,7 @@
  * leaves too little of it to read faster than the sender sends, so the socket stays full, and it stays so for good. The
  * other way round there is no such trap: bytes that are dropped after the last was read come from a socket whose window
  * is open; and while the window is small beside the buffer, Linux acknowledges what comes as it comes (__tcp_ack_snd_check),
- * from the sender's CPU.
+ * from the sender's CPU. A guest that is slower than we are has its window shut: there is no hurry then, and bytes are dropped.
  */
 import { EAGAIN } from '../engine/engine.js';
 import {

@@ -127,7 +127,7 @@ export class TcpOutput {
       // Silly windows are waited out while an acknowledgment must come (RFC 9293 §3.8.6.2.1).
       if (window <= 0 || (window < r[f + MSS]! && inFlight > 0)) {
         if (inFlight === 0) this.flows.armRetransmission(flow, r[f + RETRIES]!);
-        return OUTPUT_DONE;
+        break;
       }
       const room = sink.reserve(HEADERS + 1, HEADERS + Math.min(window, most)) - HEADERS;
       if (room <= 0) return OUTPUT_BLOCKED;

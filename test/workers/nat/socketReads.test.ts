@@ -30,10 +30,8 @@ class Download {
   }
 
   /** The guest acknowledges what it got, all but `missing` bytes. */
-  acknowledges(missing = 0): void {
-    this.takes(
-      this.t.send({ flags: ACK, seq: this.seq, ack: (this.ack + this.received - missing) | 0, window: 65_535 }),
-    );
+  acknowledges(missing = 0, window = 65_535): void {
+    this.takes(this.t.send({ flags: ACK, seq: this.seq, ack: (this.ack + this.received - missing) | 0, window }));
   }
 }
 
@@ -61,6 +59,13 @@ describe('a long download from the host itself', () => {
     d.acknowledges();
     expect(d.t.socket.received).toBe('');
     expect(d.t.socket.clamp).toBe(256 << 10);
+  });
+
+  it('is dropped all the same while the guest is the slower one: its window is shut', () => {
+    const d = new Download();
+    d.takes(d.t.receives('y'.repeat(6 * SEGMENT)));
+    d.acknowledges(SEGMENT / 5, 100);
+    expect(d.t.socket.received.length).toBeLessThan(6 * SEGMENT);
   });
 
   it('is sent again from where the guest missed something, whatever the socket keeps', () => {
