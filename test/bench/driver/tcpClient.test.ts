@@ -109,7 +109,7 @@ test('flows that hop between queue pairs, and are answered on others, lose nothi
   let turn = 0;
   await using it = await DriverHarness.open({
     device: { pairs: 3, threads: 1 },
-    workload: { kind: 'check', flows: 3, bytes: 3_000_000, hopMs: 1 },
+    workload: { kind: 'check', flows: 3, bytes: 30_000_000, hopMs: 1 },
     peer: { route: () => (turn = (turn + 1) % 3) },
   });
   it.command(Command.RUN);
